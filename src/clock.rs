@@ -1,0 +1,87 @@
+//! The only file that asks the time. Everything below the loop is handed a [`Now`], sampled once a turn.
+//!
+//! Deadlines live in **up-time**: milliseconds that the agent has been up, carried over restarts by the
+//! store, so that a grace that was half over before a power cut is half over after it (contract §5 *Time*).
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds that the agent has been up, over all its restarts. Never steps back, whatever the wall clock does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct UpTime(pub u64);
+
+impl UpTime {
+    /// The moment `span` after this one.
+    pub fn after(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Time from `earlier` to this moment, zero when `earlier` is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Unix time in milliseconds, UTC, as the system has it: it may be wrong by decades.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct WallTime(pub i64);
+
+/// One sample of both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// For deadlines.
+    pub up: UpTime,
+    /// For records and people.
+    pub wall: WallTime,
+}
+
+/// Source of [`Now`]; `speed` times as fast as real time on both clocks (the demo's scaled clock).
+#[derive(Debug, Clone)]
+pub struct Clock {
+    started: Instant,
+    wall_started: SystemTime,
+    base: UpTime,
+    speed: u32,
+}
+
+impl Clock {
+    /// A clock that runs as real time does; up-time goes on from `base`, which the store kept.
+    pub fn start(base: UpTime) -> Self {
+        Self::scaled(base, 1)
+    }
+
+    /// A clock that runs `speed` times as fast.
+    #[expect(clippy::disallowed_methods, reason = "this file is where the clocks are read")]
+    pub fn scaled(base: UpTime, speed: u32) -> Self {
+        Self {
+            started: Instant::now(),
+            wall_started: SystemTime::now(),
+            base,
+            speed: speed.max(1),
+        }
+    }
+
+    /// Samples both clocks.
+    pub fn now(&self) -> Now {
+        let elapsed = self.started.elapsed() * self.speed;
+        Now { up: self.base.after(elapsed), wall: self.wall(elapsed) }
+    }
+
+    /// Real time until the up-time `due`, zero when it has passed.
+    pub fn real_time_until(&self, due: UpTime) -> Duration {
+        due.since(self.now().up) / self.speed
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this file is where the clocks are read")]
+    fn wall(&self, elapsed: Duration) -> WallTime {
+        // At real speed the system clock is read anew each time, so that its steps are seen; a scaled
+        // clock can only run on from where it began.
+        let time = if self.speed == 1 { SystemTime::now() } else { self.wall_started + elapsed };
+        let millis = match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+        };
+        WallTime(millis)
+    }
+}

@@ -1,0 +1,19 @@
+//! The agent on the gateway of a charging site.
+//!
+//! ```text
+//! socket --bytes--> conn --> bkv::Deframer --Frame--> bkv::Uplink --> session (whose, alive) --+
+//!                                                                                               v
+//! control socket --JSON--> command ----------------------------------------------------------> site (routes, decides nothing)
+//!                                                                                               | to the device, the port
+//!          due deadlines --------------------------------------------------------------------> |
+//!                                                                                               v
+//!                                    (port, its orders, event, now) -> effects           port (pure decisions)
+//!                                                                                               |
+//!          one commit: orders, ports, journal, events, commands, together  <-------------------+
+//!                                                                                               | what happens once: only then
+//! socket <--bytes-- conn <-- bkv::Downlink <-- replies
+//! ```
+
+pub mod bkv;
+pub mod clock;
+pub mod ids;

@@ -1,0 +1,3 @@
+//! Arguments, configuration, logger, exit codes.
+
+fn main() {}
