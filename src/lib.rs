@@ -16,4 +16,7 @@
 
 pub mod bkv;
 pub mod clock;
+pub mod device;
 pub mod ids;
+pub mod order;
+pub mod port;
