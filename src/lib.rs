@@ -20,3 +20,4 @@ pub mod device;
 pub mod ids;
 pub mod order;
 pub mod port;
+pub mod turn;

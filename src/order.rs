@@ -12,7 +12,7 @@ use crate::ids::{BusinessNo, Cents, DeciWatts, MessageId, Minutes, OrderNo, Port
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
@@ -31,6 +31,7 @@ macro_rules! words {
         }
     };
 }
+pub(crate) use words;
 
 words! {
     /// Who wanted the order.
@@ -354,6 +355,8 @@ pub struct StartCourse {
     pub sendings: u8,
     /// Repetitions, and questions without a reply.
     pub tries: u8,
+    /// Since when the socket is asked before the next repetition; none while an answer is awaited.
+    pub asking: Option<UpTime>,
     /// A refusal came that decides nothing: idle when asked means refused.
     pub refusal: bool,
     /// The agent was restarted while it was pending: it is not sent again.

@@ -71,8 +71,13 @@ pub struct Hold {
     pub lingers: bool,
     /// Weight of the idle evidence since then; 2 release the port.
     pub evidence: u8,
-    /// When a question was first sent after the grace.
-    pub asked: Option<UpTime>,
+}
+
+impl Hold {
+    /// Nothing sent yet.
+    pub const fn new(sent: UpTime) -> Self {
+        Self { sent, unanswered: 0, lingers: false, evidence: 0 }
+    }
 }
 
 /// Why a stop was sent.
@@ -118,6 +123,8 @@ pub struct Stop {
     pub sent: Option<UpTime>,
     /// Repetitions of this try.
     pub tries: u8,
+    /// This try was already counted as one in vain.
+    pub counted: bool,
     /// Tries after which a later status still showed the session.
     pub in_vain: u32,
     /// The commands that wait for its outcome.

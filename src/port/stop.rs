@@ -1,0 +1,339 @@
+//! The one stop of a port (contract §5 *Stop*). A stop names a port, not an order: so none goes out for an order
+//! while a later one is open there, and afterwards only while the port shows that order's own number.
+
+use crate::ids::{BusinessNo, MessageId, OrderNo};
+use crate::order::{EndReason, OrderStatus, Settlement};
+use crate::port::state::{Stop, StopCause, StopPhase};
+use crate::port::{Desk, Effect, Outcome, PortStatus, Reach, Reading, Refusal, STOP_SPACING};
+
+impl Desk<'_> {
+    /// A stop by command: of the order of this number, or of whatever runs on the port.
+    pub fn stop(&mut self, order_no: Option<&OrderNo>, command_id: String, actor: String) {
+        let index = match order_no {
+            Some(order_no) => self.index_of(order_no),
+            None => self.open_index(),
+        };
+        match index {
+            Some(index) => self.stop_order(index, command_id, actor),
+            None if order_no.is_some() => self.reply(command_id, None, Outcome::Failed(Refusal::OrderNotOpen)),
+            None => {
+                let number = self.case.port.business_no;
+                self.send_stop(None, number, StopCause::Command, Some(command_id));
+            }
+        }
+        self.finish();
+    }
+
+    fn stop_order(&mut self, index: usize, command_id: String, actor: String) {
+        let order = self.peek(index);
+        let provisional = order.settlement == Some(Settlement::Provisional);
+        let newest = self.newest_index() == Some(index);
+        if !order.status.is_open() && !(provisional && newest) {
+            self.reply(command_id, Some(index), Outcome::Failed(Refusal::OrderNotOpen));
+            return;
+        }
+        self.order(index).stopped_by = Some(actor);
+        if self.peek(index).status == OrderStatus::Pending {
+            self.cancel(index);
+        }
+        let number = self.peek(index).business_no;
+        self.send_stop(Some(index), number, StopCause::Command, Some(command_id));
+    }
+
+    /// Sends a stop, or owes it while the port cannot be reached. One that waits for its answer is joined.
+    pub(super) fn send_stop(
+        &mut self,
+        index: Option<usize>,
+        number: Option<BusinessNo>,
+        cause: StopCause,
+        command_id: Option<String>,
+    ) {
+        let order_no = index.map(|index| self.peek(index).order_no.clone());
+        if let Some(stop) = self.case.memory().and_then(|memory| memory.stop.as_ref())
+            && stop.order_no == order_no
+            && stop.phase == StopPhase::Waiting
+        {
+            if let Some(stop) = self.memory().stop.as_mut() {
+                stop.commands.extend(command_id);
+            }
+            return;
+        }
+        let message_id = self.names.message_id();
+        let known = self.memory().stop.take().filter(|stop| stop.order_no == order_no);
+        let in_vain = known.map_or(0, |stop| stop.in_vain);
+        self.memory().stop = Some(Stop {
+            order_no,
+            number,
+            cause,
+            phase: StopPhase::Owed,
+            message_id,
+            sent: None,
+            tries: 0,
+            counted: false,
+            in_vain,
+            commands: command_id.into_iter().collect(),
+        });
+        if self.reach == Reach::Online {
+            self.transmit_stop();
+        } else {
+            self.stop_outcome(Outcome::StopOwed(Refusal::DeviceOffline));
+        }
+    }
+
+    fn transmit_stop(&mut self) {
+        let now = self.now.up;
+        let Some(stop) = self.memory().stop.as_mut() else { return };
+        stop.phase = StopPhase::Waiting;
+        stop.sent = Some(now);
+        let (order_no, message_id) = (stop.order_no.clone(), stop.message_id);
+        self.hold_for_sending();
+        self.effects.push(Effect::SendStop { order_no, message_id });
+    }
+
+    /// A new try of the owed stop, if it may go out now.
+    fn try_again(&mut self) {
+        if self.reach != Reach::Online || !self.may_stop() {
+            return;
+        }
+        let message_id = self.names.message_id();
+        if let Some(stop) = self.memory().stop.as_mut() {
+            stop.message_id = message_id;
+            stop.tries = 0;
+            stop.counted = false;
+        }
+        self.transmit_stop();
+    }
+
+    /// Never for an order while a later one is open there; afterwards only under the order's own number.
+    fn may_stop(&self) -> bool {
+        let Some(stop) = self.stop_slot() else { return false };
+        let Some(order_no) = &stop.order_no else { return self.open_index().is_none() };
+        let Some(index) = self.index_of(order_no) else { return false };
+        let later = &self.case.orders[index + 1..];
+        if later.iter().any(|entry| entry.order.status.is_open()) {
+            return false;
+        }
+        let shown = self.case.port.business_no;
+        later.is_empty() || shown.is_some_and(|number| self.peek(index).has_number(number))
+    }
+
+    fn stop_slot(&self) -> Option<&Stop> {
+        self.case.memory().and_then(|memory| memory.stop.as_ref())
+    }
+
+    /// The device answers a stop.
+    pub fn stop_answered(&mut self, message_id: MessageId, ok: bool) {
+        self.hold_answered();
+        let current = self.stop_slot().is_some_and(|stop| stop.message_id == message_id);
+        if current {
+            if ok { self.stop_accepted() } else { self.stop_refused() }
+        }
+        self.finish();
+    }
+
+    fn stop_accepted(&mut self) {
+        let now = self.now.up;
+        if let Some(stop) = self.memory().stop.as_mut() {
+            stop.phase = StopPhase::Accepted;
+        }
+        self.stop_outcome(Outcome::Done);
+        let Some((index, cause)) = self.stopped_running() else {
+            self.drop_stop_of_idle_port();
+            return;
+        };
+        let order = self.order(index);
+        order.status = OrderStatus::Stopping;
+        order.course.stop_accepted = Some(now);
+        order.course.grace_asked = false;
+        mark_cause(order, cause);
+    }
+
+    fn stop_refused(&mut self) {
+        if let Some(stop) = self.memory().stop.as_mut() {
+            stop.phase = StopPhase::Owed;
+        }
+        self.stop_outcome(Outcome::StopOwed(Refusal::RefusedByDevice));
+        self.overrun_stop_failed();
+        self.drop_stop_of_idle_port();
+    }
+
+    /// The answer came, and the port is idle already: nothing is owed.
+    fn drop_stop_of_idle_port(&mut self) {
+        let idle = self.case.port.status == PortStatus::Idle && self.open_index().is_none() && !self.case.is_held();
+        if idle {
+            self.drop_stop();
+        }
+    }
+
+    /// No answer for `answer_timeout`: repeated, then it stays owed. Tries of one stop count once.
+    pub(super) fn stop_unanswered(&mut self) {
+        let (now, retries) = (self.now.up, self.terms.answer_retries);
+        let repeat = self.reach == Reach::Online;
+        let Some(stop) = self.memory().stop.as_mut() else { return };
+        if u32::from(stop.tries) < retries {
+            stop.tries += 1;
+            if repeat {
+                self.transmit_stop();
+            } else {
+                stop.sent = Some(now);
+            }
+            return;
+        }
+        stop.phase = StopPhase::Owed;
+        self.hold_lingers();
+        self.stop_outcome(Outcome::StopOwed(Refusal::NoAnswer));
+        if let Some((index, cause)) = self.stopped_running() {
+            mark_cause(self.order(index), cause);
+        }
+        self.overrun_stop_failed();
+    }
+
+    /// The running order that the stop is for.
+    fn stopped_running(&self) -> Option<(usize, StopCause)> {
+        let stop = self.stop_slot()?;
+        let index = self.index_of(stop.order_no.as_ref()?)?;
+        self.peek(index).status.is_running().then_some((index, stop.cause))
+    }
+
+    fn overrun_stop_failed(&mut self) {
+        if let Some((index, StopCause::Overrun)) = self.stopped_running() {
+            self.close(index, EndReason::Overrun, Settlement::Provisional);
+        }
+    }
+
+    /// Answers the commands that wait for the stop.
+    pub(super) fn stop_outcome(&mut self, outcome: Outcome) {
+        let Some(stop) = self.memory().stop.as_mut() else { return };
+        let commands = std::mem::take(&mut stop.commands);
+        let index = stop.order_no.clone().and_then(|order_no| self.index_of(&order_no));
+        for command_id in commands {
+            self.reply(command_id, index, outcome);
+        }
+    }
+
+    /// A status shows the session that a stop is for: what was accepted was in vain, what is owed goes out again.
+    pub(super) fn chase_stop(&mut self, shown: Option<BusinessNo>) {
+        let Some(stop) = self.stop_slot() else { return };
+        if stop.phase == StopPhase::Waiting || !self.is_stopped_session(stop, shown) {
+            return;
+        }
+        let (counted, threshold) = (stop.counted, self.terms.stops_ignored);
+        let rested = stop.sent.is_none_or(|sent| self.now.up >= sent.after(STOP_SPACING));
+        let tried = stop.sent.is_some();
+        if tried
+            && !counted
+            && let Some(stop) = self.memory().stop.as_mut()
+        {
+            stop.counted = true;
+            stop.phase = StopPhase::Owed;
+            stop.in_vain += 1;
+            let stops = stop.in_vain;
+            if stops >= threshold {
+                self.effects.push(Effect::StopIgnored { stops });
+            }
+        }
+        if rested {
+            self.try_again();
+        }
+    }
+
+    fn is_stopped_session(&self, stop: &Stop, shown: Option<BusinessNo>) -> bool {
+        let Some(shown) = shown else { return true };
+        let of_order = stop.order_no.as_ref().and_then(|order_no| self.index_of(order_no));
+        match of_order {
+            Some(index) => {
+                let order = self.peek(index);
+                // An order that owns the port owns what it shows, whatever the number.
+                order.status.is_open() || order.has_number(shown) || order.course.numbers.is_empty()
+            }
+            None => stop.number.is_none_or(|number| number == shown),
+        }
+    }
+
+    /// An order that is stopping is shown charging: the grace begins anew, except after an overrun's stop.
+    pub(super) fn charges_after_accepted_stop(&mut self, index: usize) {
+        let now = self.now.up;
+        if !self.peek(index).course.stop_by_overrun {
+            self.order(index).course.stop_accepted = Some(now);
+        }
+    }
+
+    /// A late ok of an order that is closed: the session is stopped.
+    pub(super) fn stop_late(&mut self, index: usize) {
+        let later_open = self.case.orders[index + 1..].iter().any(|entry| entry.order.status.is_open());
+        if !later_open {
+            let number = self.peek(index).business_no;
+            self.send_stop(Some(index), number, StopCause::Start, None);
+        }
+    }
+
+    /// Past what was paid: the agent stops it.
+    pub(super) fn overrun(&mut self, index: usize) {
+        if self.peek(index).course.stop_by_overrun || self.peek(index).status == OrderStatus::Stopping {
+            return;
+        }
+        let order = self.order(index);
+        order.course.stop_by_overrun = true;
+        order.stopped_by.get_or_insert_with(|| "agent".to_owned());
+        let number = order.business_no;
+        self.send_stop(Some(index), number, StopCause::Overrun, None);
+        if self.reach != Reach::Online {
+            self.overrun_stop_failed();
+        }
+    }
+
+    /// Idle ends what was owed; an unanswered stop may still be on its way, so it needs idle that is younger.
+    pub(super) fn discharge_stop(&mut self, reading: &Reading) {
+        let Some(stop) = self.stop_slot() else { return };
+        let younger = |sent| reading.answers.is_some_and(|question| question.sent >= sent);
+        let over = match stop.phase {
+            StopPhase::Waiting => false,
+            StopPhase::Accepted => true,
+            StopPhase::Owed => !self.case.is_held() || stop.sent.is_none_or(younger),
+        };
+        if over {
+            self.drop_stop();
+        }
+    }
+
+    pub(super) fn drop_stop(&mut self) {
+        if let Some(stop) = self.stop_slot() {
+            let ignored = stop.in_vain >= self.terms.stops_ignored;
+            self.stop_outcome(Outcome::Done);
+            self.memory().stop = None;
+            if ignored {
+                self.effects.push(Effect::StopObeyed);
+            }
+        }
+    }
+
+    /// Device and socket are back: what is owed goes out again.
+    pub(super) fn stop_on_return(&mut self) {
+        let Some(stop) = self.stop_slot() else { return };
+        match stop.phase {
+            StopPhase::Owed => self.try_again(),
+            StopPhase::Waiting => self.transmit_stop(),
+            StopPhase::Accepted => {}
+        }
+    }
+
+    /// After a restart a stop that waited for its answer is owed.
+    pub(super) fn stop_restarted(&mut self) {
+        if self.stop_slot().is_some_and(|stop| stop.phase == StopPhase::Waiting) {
+            self.hold_lingers();
+            if let Some(stop) = self.memory().stop.as_mut() {
+                stop.phase = StopPhase::Owed;
+            }
+            if let Some((index, cause)) = self.stopped_running() {
+                mark_cause(self.order(index), cause);
+            }
+            self.stop_outcome(Outcome::StopOwed(Refusal::NoAnswer));
+        }
+    }
+}
+
+fn mark_cause(order: &mut crate::order::Order, cause: StopCause) {
+    if cause == StopCause::Command {
+        order.course.stop_by_command = true;
+    }
+}
