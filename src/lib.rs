@@ -16,4 +16,5 @@
 
 pub mod bkv;
 pub mod clock;
+pub mod config;
 pub mod ids;
