@@ -16,6 +16,7 @@
 
 pub mod bkv;
 pub mod clock;
+pub mod config;
 pub mod device;
 pub mod ids;
 pub mod order;
