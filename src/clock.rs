@@ -3,6 +3,8 @@
 //! Deadlines live in **up-time**: milliseconds that the agent has been up, carried over restarts by the
 //! store, so that a grace that was half over before a power cut is half over after it (contract §5 *Time*).
 
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Milliseconds that the agent has been up, over all its restarts. Never steps back, whatever the wall clock does.
@@ -34,6 +36,8 @@ pub struct Now {
     pub up: UpTime,
     /// For records and people.
     pub wall: WallTime,
+    /// The system calls its clock synchronised (`site.clock_synchronized_file` exists).
+    pub synchronized: bool,
 }
 
 /// Source of [`Now`]; `speed` times as fast as real time on both clocks (the demo's scaled clock).
@@ -43,6 +47,28 @@ pub struct Clock {
     wall_started: SystemTime,
     base: UpTime,
     speed: u32,
+    marker: Option<Marker>,
+}
+
+/// The file that exists when the system calls its clock synchronised, looked for now and then.
+#[derive(Debug, Clone)]
+struct Marker {
+    path: PathBuf,
+    exists: Cell<bool>,
+    looked: Cell<Option<UpTime>>,
+}
+
+impl Marker {
+    /// How long an answer holds.
+    const HOLDS: Duration = Duration::from_secs(5);
+
+    fn is_there(&self, up: UpTime) -> bool {
+        if self.looked.get().is_none_or(|looked| up >= looked.after(Self::HOLDS)) {
+            self.exists.set(self.path.exists());
+            self.looked.set(Some(up));
+        }
+        self.exists.get()
+    }
 }
 
 impl Clock {
@@ -54,13 +80,15 @@ impl Clock {
     /// A clock that runs `speed` times as fast.
     #[expect(clippy::disallowed_methods, reason = "this file is where the clocks are read")]
     pub fn scaled(base: UpTime, speed: u32) -> Self {
-        Self { started: Instant::now(), wall_started: SystemTime::now(), base, speed: speed.max(1) }
+        Self { started: Instant::now(), wall_started: SystemTime::now(), base, speed: speed.max(1), marker: None }
     }
 
     /// Samples both clocks.
     pub fn now(&self) -> Now {
         let elapsed = self.started.elapsed() * self.speed;
-        Now { up: self.base.after(elapsed), wall: self.wall(elapsed) }
+        let up = self.base.after(elapsed);
+        let synchronized = self.marker.as_ref().is_some_and(|marker| marker.is_there(up));
+        Now { up, wall: self.wall(elapsed), synchronized }
     }
 
     /// Real time until the up-time `due`, zero when it has passed.

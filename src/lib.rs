@@ -14,11 +14,16 @@
 //! socket <--bytes-- conn <-- bkv::Downlink <-- replies
 //! ```
 
+pub mod ask;
 pub mod bkv;
 pub mod clock;
+pub mod command;
 pub mod config;
 pub mod device;
+pub mod event;
 pub mod ids;
 pub mod order;
 pub mod port;
+pub mod time_text;
+pub mod trust;
 pub mod turn;

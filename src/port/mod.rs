@@ -84,8 +84,6 @@ pub struct Terms<'a> {
     pub stops_ignored: u32,
     /// `[[reasons]]` that hold for the model.
     pub reasons: &'a BTreeMap<u8, EndReason>,
-    /// `[[reasons]]` without a code.
-    pub any_reason: Option<EndReason>,
     /// When the agent was down.
     pub downtime: &'a Downtime,
     /// When the agent was started, in up-time.

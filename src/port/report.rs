@@ -279,7 +279,6 @@ fn reason_of(order: &Order, report: &Report, stopped: Option<EndReason>, terms: 
         .or(status.no_load().then_some(EndReason::NoLoad))
         .or_else(|| plan_reached(order, report))
         .or_else(|| report.raw_reason.and_then(|code| terms.reasons.get(&code).copied()))
-        .or(terms.any_reason)
         .unwrap_or(EndReason::Unknown)
 }
 
