@@ -21,4 +21,5 @@ pub mod device;
 pub mod ids;
 pub mod order;
 pub mod port;
+pub mod store;
 pub mod turn;
