@@ -119,6 +119,23 @@ pub fn port_data(port: &Port) -> Value {
     })
 }
 
+/// An alert with the columns of contract §4, times as text.
+pub fn alert_data(alert: &crate::store::Alert) -> Value {
+    let details = alert.details.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
+    json!({
+        "alert_id": alert.id,
+        "rule": alert.rule,
+        "severity": alert.severity.word(),
+        "device_id": alert.subject.device,
+        "socket_no": alert.subject.socket,
+        "port_no": alert.subject.port,
+        "raised_at": rfc3339(alert.raised_at),
+        "acknowledged_at": time(alert.acknowledged_at),
+        "cleared_at": time(alert.cleared_at),
+        "details": details,
+    })
+}
+
 /// `device` `socket` `port`, and what else an event says of a port.
 pub fn port_event(key: PortKey, more: Value) -> Value {
     let mut data = Map::new();

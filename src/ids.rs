@@ -201,6 +201,11 @@ impl OrderNo {
         ((1..=64).contains(&length) && printable).then(|| Self(text.into()))
     }
 
+    /// A number of our own: what it is made of is unique, and fits.
+    pub fn made_up(site: &str, instance: &str, count: u32) -> Self {
+        Self(format!("{site}-{instance}-{count}").into())
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

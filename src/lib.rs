@@ -24,6 +24,9 @@ pub mod event;
 pub mod ids;
 pub mod order;
 pub mod port;
+pub mod site;
+pub mod store;
 pub mod time_text;
 pub mod trust;
+
 pub mod turn;

@@ -354,16 +354,22 @@ pub struct StartCourse {
     /// How often it was sent.
     pub sendings: u8,
     /// Repetitions, and questions without a reply.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub tries: u8,
     /// Since when the socket is asked before the next repetition; none while an answer is awaited.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub asking: Option<UpTime>,
     /// A refusal came that decides nothing: idle when asked means refused.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub refusal: bool,
     /// The agent was restarted while it was pending: it is not sent again.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub restarted: bool,
     /// When the start was accepted.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub accepted: Option<UpTime>,
     /// Not repeated after this moment.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub expires_at: Option<WallTime>,
 }
 
@@ -372,31 +378,49 @@ pub struct StartCourse {
 #[serde(default, deny_unknown_fields)]
 pub struct Course {
     /// The start; none when adopted.
+    #[serde(skip_serializing_if = "is_default")]
     pub start: Option<StartCourse>,
     /// Every number under which a device was seen to run this order, the newest last.
+    #[serde(skip_serializing_if = "is_default")]
     pub numbers: Vec<BusinessNo>,
     /// The `start_charge` that waits for the order's fate.
+    #[serde(skip_serializing_if = "is_default")]
     pub command_id: Option<String>,
     /// When a stop was accepted by the device.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_accepted: Option<UpTime>,
     /// A stop by command was accepted or not answered.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_by_command: bool,
     /// The agent's own stop, past the paid time, was sent.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop_by_overrun: bool,
     /// First evidence that the port is idle, while no end report has come.
+    #[serde(skip_serializing_if = "is_default")]
     pub idle_since: Option<UpTime>,
     /// That evidence on the wall clock.
+    #[serde(skip_serializing_if = "is_default")]
     pub idle_wall: Option<WallTime>,
     /// The socket was asked in this grace, with or without a reply.
+    #[serde(skip_serializing_if = "is_default")]
     pub grace_asked: bool,
-    /// When the order was closed.
+    /// When the order was closed. The store has a column for it.
+    #[serde(skip)]
     pub closed: Option<UpTime>,
     /// Since the close something spoke for an end: it does not resume.
+    #[serde(skip_serializing_if = "is_default")]
     pub end_shown: bool,
     /// How often it came back after `timeout`: each doubles the silence that closes it.
+    #[serde(skip_serializing_if = "is_default")]
     pub resumed_after_timeout: u8,
     /// Amount in the report, cents, to tell a duplicate.
+    #[serde(skip_serializing_if = "is_default")]
     pub reported: Option<ReportedFigures>,
+}
+
+/// What says nothing takes no room in the store.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What makes two end reports the same one (contract §5).
@@ -533,6 +557,16 @@ impl Order {
             load_power: DeciWatts(0),
             course: Course::default(),
         }
+    }
+
+    /// Takes what only moves from a newer copy of the same order.
+    pub fn take_figures_of(&mut self, newer: &Self) {
+        self.energy_wh = newer.energy_wh;
+        self.minutes = newer.minutes;
+        self.peak_power = newer.peak_power;
+        self.figures_up = newer.figures_up;
+        self.loads = newer.loads;
+        self.load_power = newer.load_power;
     }
 
     /// Whether the device accepted the start (or the session was adopted).

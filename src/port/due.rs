@@ -127,6 +127,11 @@ impl Desk<'_> {
         [doubt, stray, of_order, hold].into_iter().flatten().min()
     }
 
+    /// Whether its question does not wait for the pause between questions: a start hangs on it, or the second proof.
+    pub fn is_urgent(&self) -> bool {
+        self.pending_index().is_some() || self.hold().is_some_and(|hold| hold.evidence > 0)
+    }
+
     fn question_of_open(&self, index: usize) -> Option<UpTime> {
         let order = self.peek(index);
         if order.status == OrderStatus::Pending {
@@ -220,17 +225,5 @@ impl Desk<'_> {
             self.tell(super::OrderEvent::Finalized, index);
         }
         self.finish();
-    }
-
-    /// Whether anything here needs up-time to be kept over a restart (contract §5 *Time*).
-    pub fn counts_time(&self) -> bool {
-        let memory = self.case.memory();
-        self.open_index().is_some() || memory.is_some_and(|memory| memory.hold.is_some() || memory.stop.is_some())
-    }
-
-    /// Everything that moved is now in the store.
-    pub fn written(&mut self) {
-        self.case.dirty = Dirty::Clean;
-        self.case.orders.iter_mut().for_each(|entry| entry.dirty = Dirty::Clean);
     }
 }

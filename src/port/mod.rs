@@ -22,7 +22,6 @@ pub mod state;
 mod status;
 mod stop;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::clock::{Now, UpTime, WallTime};
@@ -56,7 +55,7 @@ impl Downtime {
 }
 
 /// The configuration as it holds for one port, and what else decisions go by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Terms<'a> {
     /// `orders.answer_timeout`.
     pub answer_timeout: Duration,
@@ -83,7 +82,7 @@ pub struct Terms<'a> {
     /// `alerts.stop_ignored`.
     pub stops_ignored: u32,
     /// `[[reasons]]` that hold for the model.
-    pub reasons: &'a BTreeMap<u8, EndReason>,
+    pub reason: &'a dyn Fn(u8) -> Option<EndReason>,
     /// When the agent was down.
     pub downtime: &'a Downtime,
     /// When the agent was started, in up-time.
@@ -178,9 +177,45 @@ impl Case {
         self.orders.iter().map(|entry| &entry.order).find(|order| order.order_no == *order_no)
     }
 
+    /// Takes orders from the store in: those that are in memory stay as they are there.
+    pub fn take_in(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            if self.order(&order.order_no).is_none() {
+                self.orders.push(Entry { order, dirty: Dirty::Clean });
+            }
+        }
+        // A new order has no serial before it is written: it is the newest.
+        self.orders.sort_by_key(|entry| if entry.order.serial == 0 { i64::MAX } else { entry.order.serial });
+    }
+
+    /// What of the port and its orders has to be written.
+    pub fn whole_dirty(&self) -> Dirty {
+        self.orders.iter().map(|entry| entry.dirty).fold(self.dirty, Dirty::max)
+    }
+
+    /// Lets closed orders go that no decision waits for.
+    pub fn let_go(&mut self) {
+        let remembers = self.port.memory.is_some();
+        let newest = self.orders.len().wrapping_sub(1);
+        let mut place = 0;
+        self.orders.retain(|entry| {
+            let order = &entry.order;
+            let waits = place == newest && order.settlement == Some(crate::order::Settlement::Provisional);
+            place += 1;
+            entry.dirty != Dirty::Clean || order.status.is_open() || waits || remembers
+        });
+        self.orders.shrink_to_fit();
+    }
+
     /// Whether a start has to be refused because something may still charge or be switched here.
     pub fn is_held(&self) -> bool {
         self.memory().is_some_and(|memory| memory.hold.is_some())
+    }
+
+    /// Whether anything here needs up-time to be kept over a restart (contract §5 *Time*).
+    pub fn counts_time(&self) -> bool {
+        let memory = self.memory().is_some_and(|memory| memory.hold.is_some() || memory.stop.is_some());
+        memory || self.open_order().is_some()
     }
 
     fn memory(&self) -> Option<&Memory> {

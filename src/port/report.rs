@@ -278,7 +278,7 @@ fn reason_of(order: &Order, report: &Report, stopped: Option<EndReason>, terms: 
         .or(stopped)
         .or(status.no_load().then_some(EndReason::NoLoad))
         .or_else(|| plan_reached(order, report))
-        .or_else(|| report.raw_reason.and_then(|code| terms.reasons.get(&code).copied()))
+        .or_else(|| report.raw_reason.and_then(terms.reason))
         .unwrap_or(EndReason::Unknown)
 }
 

@@ -6,7 +6,7 @@ use crate::clock::{UpTime, WallTime};
 use crate::ids::{
     BusinessNo, Cents, DeciVolts, DeciWatts, MessageId, MilliAmperes, Minutes, OrderNo, PortKey, WattHours,
 };
-use crate::order::TierSpent;
+use crate::order::{TierSpent, is_default};
 
 /// Normalised status of a port (contract §4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -198,14 +198,19 @@ pub struct KeptReport {
 #[serde(default, deny_unknown_fields)]
 pub struct Memory {
     /// Held, and why.
+    #[serde(skip_serializing_if = "is_default")]
     pub hold: Option<Hold>,
     /// The stop under way or owed.
+    #[serde(skip_serializing_if = "is_default")]
     pub stop: Option<Stop>,
     /// Reports that wait for a start's fate.
+    #[serde(skip_serializing_if = "is_default")]
     pub kept: Vec<KeptReport>,
     /// What has to be asked before it counts.
+    #[serde(skip_serializing_if = "is_default")]
     pub doubt: Option<Doubt>,
     /// A session without an order.
+    #[serde(skip_serializing_if = "is_default")]
     pub stray: Option<Stray>,
 }
 

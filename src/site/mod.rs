@@ -161,7 +161,11 @@ pub struct Site {
     /// Clients that wait for the reply to a command under way.
     waiting: BTreeMap<String, Vec<ClientId>>,
     keeping: persist::Keeping,
+    /// Ports where an order, a hold or an owed stop counts on up-time.
+    counting: BTreeSet<PortKey>,
     effects: Vec<Effect>,
+    /// What ports had to say of the frame in hand.
+    notes: Vec<&'static str>,
 }
 
 /// Names from the store's counters.
@@ -190,7 +194,7 @@ impl Site {
     /// # Errors
     /// When the store cannot be read.
     pub fn open(config: Config, store: Store, now: Now) -> Result<Self, Fatal> {
-        let newest = fatal(store.believed_wall())?;
+        let newest = fatal(store.believed_wall())?.map(|wall| (wall, store.up_base()));
         let mut site = Self {
             trust: Trust::new(newest, now),
             downtime: fatal(store.downtime())?,
@@ -205,7 +209,9 @@ impl Site {
             ready: Outputs::default(),
             waiting: BTreeMap::new(),
             keeping: persist::Keeping::default(),
+            counting: BTreeSet::new(),
             effects: Vec::new(),
+            notes: Vec::new(),
             config,
             store,
         };
@@ -214,7 +220,10 @@ impl Site {
     }
 
     /// Takes over what a new configuration may change while running (contract §2 SIGHUP).
-    pub fn reconfigure(&mut self, new: &Config, now: Now) {
+    ///
+    /// # Errors
+    /// When the store fails for good.
+    pub fn reconfigure(&mut self, new: &Config, now: Now) -> Result<(), Fatal> {
         self.config.take_over(new);
         for gateway in self.devices.values_mut() {
             let model = gateway.record.model.as_deref().or(self.config.devices.default_model.as_deref());
@@ -222,9 +231,10 @@ impl Site {
         }
         let ids: Vec<DeviceId> = self.devices.keys().copied().collect();
         for id in ids {
-            self.judge_policies(id, now);
+            self.judge_policies(id, now)?;
             self.refresh_device(id, now);
         }
+        Ok(())
     }
 
     /// The configuration that holds.
@@ -267,7 +277,7 @@ impl Site {
         let reach = gateway.reach(node, started);
         let model = gateway.record.model.clone();
         let Some(case) = gateway.node_mut(key.socket).and_then(|node| node.case_mut(key.port)) else { return Ok(None) };
-        let was = case.dirty.max(case.orders.iter().map(|entry| entry.dirty).max().unwrap_or_default());
+        let was = case.whole_dirty();
         let config = &self.config;
         let model = model.as_deref().or(config.devices.default_model.as_deref());
         let reason = |code| config.end_reason(code, model).and_then(EndReason::from_word);
@@ -278,9 +288,15 @@ impl Site {
         let next = desk.due();
         let wants = desk.wants_question();
         let urgent = desk.is_urgent();
-        let is = case.dirty.max(case.orders.iter().map(|entry| entry.dirty).max().unwrap_or_default());
+        let (is, counts) = (case.whole_dirty(), case.counts_time());
         if is > was {
             self.keeping.touched(key, is);
+        }
+        if counts != self.counting.contains(&key) {
+            let _ = if counts { self.counting.insert(key) } else { self.counting.remove(&key) };
+        }
+        if is == Dirty::Figures {
+            self.figures_moved(now);
         }
         self.carry_out(key, &mut effects, now)?;
         effects.clear();

@@ -1,0 +1,73 @@
+//! What may only be said once it is durable: acknowledgements, starts, replies. They leave together after the commit.
+
+use std::collections::BTreeMap;
+
+use crate::command::{Code, Problem, Reply};
+use crate::turn::{ClientId, ConnId, Outputs};
+
+/// What becomes of a reply when the disk is full and the commit is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// It is given all the same: it tells what is, or what a stop did.
+    Give,
+    /// Nothing was done: `store_full`.
+    Refuse,
+}
+
+#[derive(Debug)]
+struct HeldReply {
+    client: ClientId,
+    id: String,
+    line: String,
+    when_full: WhenFull,
+}
+
+/// Waits for the next commit.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    frames: Outputs,
+    replies: Vec<HeldReply>,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames.is_empty() && self.replies.is_empty()
+    }
+
+    /// A frame to a device.
+    pub(super) fn send(&mut self, to: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.frames.send(to, write);
+    }
+
+    /// A reply to one client.
+    pub(super) fn reply(&mut self, client: ClientId, id: &str, line: &str, when_full: WhenFull) {
+        self.replies.push(HeldReply { client, id: id.to_owned(), line: line.to_owned(), when_full });
+    }
+
+    /// It is durable: everything may be said.
+    pub(super) fn release(&mut self, ready: &mut Outputs) {
+        ready.append(&mut self.frames);
+        for reply in self.replies.drain(..) {
+            ready.reply(reply.client, reply.line.as_bytes());
+        }
+    }
+
+    /// It was taken back: devices repeat, clients are told. Clients of commands under way are told as well.
+    pub(super) fn take_back(&mut self, waiting: BTreeMap<String, Vec<ClientId>>, ready: &mut Outputs) {
+        self.frames.clear();
+        for reply in self.replies.drain(..) {
+            match reply.when_full {
+                WhenFull::Give => ready.reply(reply.client, reply.line.as_bytes()),
+                WhenFull::Refuse => ready.reply(reply.client, store_full(&reply.id).as_bytes()),
+            }
+        }
+        for (id, clients) in waiting {
+            clients.into_iter().for_each(|client| ready.reply(client, store_full(&id).as_bytes()));
+        }
+    }
+}
+
+fn store_full(id: &str) -> String {
+    let problem = Problem::new(Code::StoreFull, "the store is full: free some space on the gateway, then try again");
+    Reply::rejected(Some(id), problem).to_line()
+}

@@ -1,0 +1,524 @@
+//! The commit, the flush, and what a full disk takes back (contract §5).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clock::{Now, UpTime, WallTime};
+use crate::event::{ClockQuality, Stream};
+use crate::ids::{DeviceId, OrderNo, PortKey, SocketNo};
+use crate::limits::{FULL_RETRY_MS, NOTE_UP_TIME_MS, RETENTION_MS};
+use crate::port::state::Stop;
+use crate::port::{Dirty, Entry};
+use crate::store::{Direction, FrameVerdict, JournalRow, NewEvent, Severity, StoreError, Subject};
+use crate::turn::Fatal;
+
+use super::dues::Due;
+use super::{Site, fatal};
+
+/// The rule whose alert a full disk raises (contract §7).
+const STORE_FAILING: &str = "store_failing";
+
+/// What has to be written, and whether the disk takes it.
+#[derive(Debug, Default)]
+pub(super) struct Keeping {
+    /// More than figures changed.
+    ports: BTreeSet<PortKey>,
+    sockets: BTreeSet<(DeviceId, SocketNo)>,
+    devices: BTreeSet<DeviceId>,
+    /// Only figures moved.
+    port_figures: BTreeSet<PortKey>,
+    sockets_seen: BTreeSet<(DeviceId, SocketNo)>,
+    devices_seen: BTreeSet<DeviceId>,
+    flush: bool,
+    up_time: bool,
+    /// The disk was full at the last commit: when that began.
+    full_since: Option<WallTime>,
+    /// Not tried again before the retry.
+    rests: bool,
+    /// Up-time that was last noted.
+    noted: UpTime,
+}
+
+impl Keeping {
+    pub(super) fn touched(&mut self, key: PortKey, dirty: Dirty) {
+        match dirty {
+            Dirty::Clean => {}
+            Dirty::Figures => {
+                self.port_figures.insert(key);
+            }
+            Dirty::Whole => {
+                self.ports.insert(key);
+            }
+        }
+    }
+
+    /// Figures go with the next commit, which is wanted now.
+    pub(super) const fn flush(&mut self) {
+        self.flush = true;
+    }
+
+    pub(super) const fn note_up_time(&mut self) {
+        self.up_time = true;
+    }
+
+    pub(super) const fn retry(&mut self) {
+        self.rests = false;
+    }
+
+    /// Ports with more than figures to write.
+    pub(super) fn touched_ports(&self) -> impl Iterator<Item = PortKey> {
+        self.ports.iter().copied()
+    }
+
+    /// A device is removed: nothing of it is written any more.
+    pub(super) fn forget(&mut self, device: DeviceId) {
+        self.devices.remove(&device);
+        self.devices_seen.remove(&device);
+        self.sockets.retain(|(id, _)| *id != device);
+        self.sockets_seen.retain(|(id, _)| *id != device);
+        self.ports.retain(|key| key.device != device);
+        self.port_figures.retain(|key| key.device != device);
+    }
+
+    fn has_changes(&self) -> bool {
+        !(self.ports.is_empty() && self.sockets.is_empty() && self.devices.is_empty())
+    }
+}
+
+/// A stop that is under way although nothing of it could be kept: stops wait for nothing.
+struct Unkept {
+    key: PortKey,
+    stop: Stop,
+}
+
+impl Site {
+    pub(super) fn commit_is_wanted(&self) -> bool {
+        let wanted = self.store.in_transaction()
+            || !self.held.is_empty()
+            || self.keeping.has_changes()
+            || self.keeping.flush
+            || self.keeping.up_time
+            || self.keeping.full_since.is_some();
+        wanted && !self.keeping.rests
+    }
+
+    /// A device was heard; `changed` tells whether more than that.
+    pub(super) fn device_touched(&mut self, id: DeviceId, changed: bool, now: Now) {
+        if changed {
+            self.keeping.devices.insert(id);
+        } else if !self.keeping.devices.contains(&id) {
+            self.keeping.devices_seen.insert(id);
+            self.figures_moved(now);
+        }
+    }
+
+    /// A socket was heard; `changed` tells whether more than that.
+    pub(super) fn socket_touched(&mut self, id: DeviceId, socket: SocketNo, changed: bool, now: Now) {
+        if changed {
+            self.keeping.sockets.insert((id, socket));
+        } else if !self.keeping.sockets.contains(&(id, socket)) {
+            self.keeping.sockets_seen.insert((id, socket));
+            self.figures_moved(now);
+        }
+    }
+
+    /// Figures moved: they reach the store within `store.flush_interval`.
+    pub(super) fn figures_moved(&mut self, now: Now) {
+        if !self.dues.is_set(Due::Flush) {
+            let at = now.up.after(self.config.store.flush_interval);
+            self.dues.set(Due::Flush, Some(at), now.up);
+        }
+    }
+
+    /// Commits everything that waits; then, and only then, what waited for it leaves.
+    pub(super) fn commit_all(&mut self, now: Now) -> Result<(), Fatal> {
+        let written = self.write_changes(now).and_then(|()| self.store.commit());
+        match written {
+            Ok(_) => {
+                self.committed(now);
+                Ok(())
+            }
+            Err(error) if error.passes() => self.take_back(&error, now),
+            Err(error) => Err(Fatal(format!("store: {error}"))),
+        }
+    }
+
+    fn write_changes(&mut self, now: Now) -> Result<(), StoreError> {
+        if let Some(since) = self.keeping.full_since {
+            self.raise(STORE_FAILING, Severity::Critical, Subject::default(), since, &json!({ "what": "a commit failed: the disk is full" }), now)?;
+        }
+        for id in &self.keeping.devices {
+            if let Some(gateway) = self.devices.get(id) {
+                self.store.put_device(&gateway.record)?;
+            }
+        }
+        for (id, socket) in &self.keeping.sockets {
+            if let Some(node) = self.devices.get(id).and_then(|gateway| gateway.node(*socket)) {
+                self.store.put_socket(&node.record)?;
+            }
+        }
+        let ports: Vec<PortKey> = self.keeping.ports.iter().copied().collect();
+        for key in ports {
+            self.write_case(key)?;
+        }
+        if self.keeping.flush {
+            self.write_figures()?;
+        }
+        // A page of its own in every commit would be dear on flash: once a minute is what is promised.
+        let noted = now.up.since(self.keeping.noted) >= Duration::from_millis(NOTE_UP_TIME_MS);
+        if self.keeping.up_time || (noted && self.store.in_transaction()) {
+            self.keeping.up_time = true;
+            self.store.set_up(now.up)?;
+            if let Some((wall, _)) = self.trust.newest() {
+                self.store.set_believed_wall(wall)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn write_case(&mut self, key: PortKey) -> Result<(), StoreError> {
+        let case = self.devices.get_mut(&key.device).and_then(|gateway| gateway.node_mut(key.socket));
+        let Some(case) = case.and_then(|node| node.case_mut(key.port)) else { return Ok(()) };
+        self.store.put_port(&case.port)?;
+        for Entry { order, dirty } in &mut case.orders {
+            match dirty {
+                Dirty::Clean => {}
+                Dirty::Figures => self.store.put_order_figures(order)?,
+                Dirty::Whole => self.store.put_order(order)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn write_figures(&mut self) -> Result<(), StoreError> {
+        for id in &self.keeping.devices_seen {
+            if let Some(gateway) = self.devices.get(id) {
+                self.store.put_device_seen(&gateway.record)?;
+            }
+        }
+        for (id, socket) in &self.keeping.sockets_seen {
+            if let Some(node) = self.devices.get(id).and_then(|gateway| gateway.node(*socket)) {
+                self.store.put_socket_seen(&node.record)?;
+            }
+        }
+        for key in &self.keeping.port_figures {
+            let node = self.devices.get(&key.device).and_then(|gateway| gateway.node(key.socket));
+            let Some(case) = node.and_then(|node| node.case(key.port)) else { continue };
+            self.store.put_port_figures(&case.port)?;
+            for entry in case.orders.iter().filter(|entry| entry.dirty != Dirty::Clean) {
+                self.store.put_order_figures(&entry.order)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, now: Now) {
+        self.held.release(&mut self.ready);
+        let mut written = std::mem::take(&mut self.keeping.ports);
+        self.keeping.sockets.clear();
+        self.keeping.devices.clear();
+        if std::mem::take(&mut self.keeping.flush) {
+            written.append(&mut self.keeping.port_figures);
+            self.keeping.sockets_seen.clear();
+            self.keeping.devices_seen.clear();
+            self.dues.set(Due::Flush, None, now.up);
+        }
+        if std::mem::take(&mut self.keeping.up_time) {
+            self.keeping.noted = now.up;
+        }
+        for key in written {
+            self.keeping.port_figures.remove(&key);
+            if let Some(case) = self.case_mut(key) {
+                case.dirty = Dirty::Clean;
+                case.orders.iter_mut().for_each(|entry| entry.dirty = Dirty::Clean);
+                case.let_go();
+            }
+        }
+        if self.keeping.full_since.take().is_some() {
+            log::warn!("store takes commits again");
+            let clear_at = now.up.after(self.config.alerts.clear_after);
+            self.dues.set(Due::AlertClear, Some(clear_at), now.up);
+        }
+        self.keep_time_noted(now);
+    }
+
+    /// Up-time is noted every minute while an order, a hold or an owed stop counts on it.
+    fn keep_time_noted(&mut self, now: Now) {
+        let noted = self.keeping.noted.after(Duration::from_millis(NOTE_UP_TIME_MS));
+        let at = (!self.counting.is_empty()).then(|| noted.max(now.up));
+        self.dues.set(Due::NoteUpTime, at, now.up);
+    }
+
+    /// The disk is full: nothing that waited goes out, what was touched is read again, figures not yet flushed stay.
+    fn take_back(&mut self, error: &StoreError, now: Now) -> Result<(), Fatal> {
+        if self.keeping.full_since.is_none() {
+            log::error!("{error}: nothing is acknowledged until there is room; free some space");
+            self.keeping.full_since = Some(now.wall);
+        }
+        fatal(self.store.rollback())?;
+        self.make_room()?;
+        let under_way = self.commands_taken_back()?;
+        self.held.take_back(under_way, &mut self.ready);
+        self.read_again(now)?;
+        self.keeping.up_time = false;
+        self.keeping.rests = true;
+        let retry = now.up.after(Duration::from_millis(FULL_RETRY_MS));
+        self.dues.set(Due::FullRetry, Some(retry), now.up);
+        Ok(())
+    }
+
+    /// At its quota the file has room inside: the oldest frames give way.
+    fn make_room(&mut self) -> Result<(), Fatal> {
+        let made = self.store.make_room().and_then(|_| self.store.commit());
+        match made {
+            Ok(_) => Ok(()),
+            Err(error) if error.passes() => fatal(self.store.rollback()),
+            Err(error) => Err(Fatal(format!("store: {error}"))),
+        }
+    }
+
+    /// Commands that wait for a reply although their row was taken back, stops aside: those are under way.
+    fn commands_taken_back(&mut self) -> Result<std::collections::BTreeMap<String, Vec<crate::turn::ClientId>>, Fatal> {
+        let mut taken_back = std::collections::BTreeMap::new();
+        let stops = self.stops_under_way();
+        let ids: Vec<String> = self.waiting.keys().filter(|id| !stops.contains(*id)).cloned().collect();
+        for id in ids {
+            if fatal(self.store.command(&id))?.is_none()
+                && let Some(clients) = self.waiting.remove(&id)
+            {
+                taken_back.insert(id, clients);
+            }
+        }
+        Ok(taken_back)
+    }
+
+    fn stops_under_way(&self) -> BTreeSet<String> {
+        let cases = self.devices.values().flat_map(|gateway| &gateway.nodes).flat_map(|node| &node.cases);
+        let stops = cases.filter_map(|case| case.port.memory.as_ref()?.stop.as_ref());
+        stops.flat_map(|stop| stop.commands.iter().cloned()).collect()
+    }
+
+    fn read_again(&mut self, now: Now) -> Result<(), Fatal> {
+        for id in std::mem::take(&mut self.keeping.devices) {
+            self.read_device_again(id)?;
+        }
+        for (id, socket) in std::mem::take(&mut self.keeping.sockets) {
+            self.read_socket_again(id, socket)?;
+        }
+        for key in std::mem::take(&mut self.keeping.ports) {
+            self.read_port_again(key, now)?;
+        }
+        Ok(())
+    }
+
+    fn read_device_again(&mut self, id: DeviceId) -> Result<(), Fatal> {
+        let kept = fatal(self.store.device(id))?;
+        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
+        match kept {
+            Some(record) => {
+                let (heard, last_seen) = (gateway.record.heard, gateway.record.last_seen);
+                gateway.record = crate::device::Device { heard, last_seen, ..record };
+                // It stays to be written: whether it is online is known here, not in the store.
+                gateway.record.online = gateway.conn.is_some();
+            }
+            None => {
+                // Its registration was taken back: the next frame registers it again.
+                self.devices.remove(&id);
+                self.asks.retain(|(device, _), _| *device != id);
+                self.sessions.values_mut().filter(|session| session.device == Some(id)).for_each(|session| session.device = None);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_socket_again(&mut self, id: DeviceId, socket: SocketNo) -> Result<(), Fatal> {
+        let kept = fatal(self.store.socket(id, socket))?;
+        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
+        match kept {
+            Some(record) => {
+                if let Some(node) = gateway.node_mut(socket) {
+                    let (heard, last_seen) = (node.record.heard, node.record.last_seen);
+                    node.record = crate::device::Socket { heard, last_seen, ..record };
+                }
+            }
+            None => gateway.nodes.retain(|node| node.record.no != socket),
+        }
+        Ok(())
+    }
+
+    fn read_port_again(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
+        let Some(case) = self.case_mut(key) else { return Ok(()) };
+        let figures: Vec<Entry> = case.orders.iter().filter(|entry| entry.dirty == Dirty::Figures).cloned().collect();
+        let shown = case.port.clone();
+        let unkept = shown.memory.as_ref().and_then(|memory| memory.stop.clone()).map(|stop| Unkept { key, stop });
+        let kept = fatal(self.store.port(key))?;
+        let Some(kept) = kept else {
+            if let Some(node) = self.devices.get_mut(&key.device).and_then(|gateway| gateway.node_mut(key.socket)) {
+                node.cases.retain(|case| case.port.key != key);
+            }
+            self.dues.set(Due::Port(key), None, now.up);
+            return Ok(());
+        };
+        let orders = fatal(self.store.orders_of_port(key, &[], now.up))?;
+        let Some(case) = self.case_mut(key) else { return Ok(()) };
+        case.port = kept;
+        case.port.figures = shown.figures;
+        case.port.updated_at = shown.updated_at;
+        case.port.updated_up = shown.updated_up;
+        case.orders.clear();
+        case.take_in(orders);
+        for Entry { order: moved, .. } in figures {
+            if let Some(entry) = case.orders.iter_mut().find(|entry| entry.order.serial == moved.serial) {
+                entry.order.take_figures_of(&moved);
+                entry.dirty = Dirty::Figures;
+            }
+        }
+        case.dirty = Dirty::Figures;
+        if let Some(unkept) = unkept {
+            self.go_on_with(unkept);
+        }
+        self.keeping.port_figures.insert(key);
+        self.figures_moved(now);
+        self.dues.set(Due::Port(key), Some(now.up), now.up);
+        Ok(())
+    }
+
+    /// A stop under way goes on in memory alone; it is kept as soon as that works.
+    fn go_on_with(&mut self, Unkept { key, stop }: Unkept) {
+        if let Some(case) = self.case_mut(key) {
+            let memory = case.port.memory.get_or_insert_default();
+            if memory.stop.as_ref() != Some(&stop) {
+                memory.stop = Some(stop);
+                case.dirty = Dirty::Whole;
+                self.keeping.ports.insert(key);
+            }
+        }
+    }
+
+    /// Tells the cloud: the event stands in the transaction of what it tells.
+    pub(super) fn tell(
+        &mut self,
+        stream: Stream,
+        kind: &str,
+        device: Option<DeviceId>,
+        order_no: Option<&OrderNo>,
+        data: &Value,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let clock = self.trust.quality();
+        let event = NewEvent { stream, kind, device, order_no, at: now.wall, up: now.up, clock, data };
+        let added = self.store.add_event(&event);
+        self.kept(added).map(drop)
+    }
+
+    /// What a write gave, `None` when the disk is full: the commit will tell and take everything back.
+    #[expect(clippy::unused_self, reason = "reads as what the store does for the site")]
+    pub(super) fn kept<T>(&self, result: Result<T, StoreError>) -> Result<Option<T>, Fatal> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.passes() => Ok(None),
+            Err(error) => Err(Fatal(format!("store: {error}"))),
+        }
+    }
+
+    /// Keeps a frame in the journal.
+    pub(super) fn note_frame(&mut self, frame: Kept<'_>, now: Now) -> Result<(), Fatal> {
+        let row = JournalRow {
+            at: now.wall,
+            up: now.up,
+            device: frame.device,
+            socket: frame.socket,
+            port: frame.port.map(|key| key.port),
+            direction: frame.direction,
+            frame: frame.bytes,
+            verdict: frame.verdict,
+            reason: frame.reason,
+            order_no: frame.order_no,
+        };
+        let added = self.store.add_journal(&row);
+        self.kept(added).map(drop)
+    }
+
+    /// Raises an alert, once, and tells it.
+    pub(super) fn raise(
+        &mut self,
+        rule: &str,
+        severity: Severity,
+        subject: Subject,
+        at: WallTime,
+        details: &Value,
+        now: Now,
+    ) -> Result<(), StoreError> {
+        let raised = self.store.raise_alert(rule, severity, subject, at, details)?;
+        let Some(id) = raised else { return Ok(()) };
+        log::warn!("alert raised rule={rule} id={id} device={:?}", subject.device);
+        let alert = self.store.alert(id)?;
+        self.tell_alert("alert.raised", alert, now)
+    }
+
+    /// Clears an alert, once, and tells it.
+    pub(super) fn clear(&mut self, rule: &str, subject: Subject, now: Now) -> Result<(), StoreError> {
+        let cleared = self.store.clear_alert(rule, subject, now)?;
+        if cleared.is_some() {
+            log::info!("alert cleared rule={rule} device={:?}", subject.device);
+        }
+        self.tell_alert("alert.cleared", cleared, now)
+    }
+
+    fn tell_alert(&mut self, kind: &str, alert: Option<crate::store::Alert>, now: Now) -> Result<(), StoreError> {
+        let Some(alert) = alert else { return Ok(()) };
+        let device = alert.subject.device;
+        let data = crate::event::alert_data(&alert);
+        let clock = self.trust.quality();
+        let event = NewEvent { stream: Stream::Alert, kind, device, order_no: None, at: now.wall, up: now.up, clock, data: &data };
+        self.store.add_event(&event).map(drop)
+    }
+
+    pub(super) fn clear_store_failing(&mut self, now: Now) -> Result<(), Fatal> {
+        if self.keeping.full_since.is_some() {
+            return Ok(());
+        }
+        let cleared = self.clear(STORE_FAILING, Subject::default(), now);
+        self.kept(cleared).map(drop)
+    }
+
+    /// Drops what is older than the retention; again soon when there is more.
+    pub(super) fn drop_old(&mut self, now: Now) -> Result<(), Fatal> {
+        let dropped = self.store.drop_old(now.up);
+        let more = self.kept(dropped)?.is_some_and(|dropped| dropped.more);
+        let next = if more { Duration::from_secs(1) } else { Duration::from_millis(RETENTION_MS) };
+        self.dues.set(Due::Retention, Some(now.up.after(next)), now.up);
+        Ok(())
+    }
+
+    /// Writes everything and marks the store as cleanly closed. Nothing is said afterwards.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn close(mut self, now: Now) -> Result<(), Fatal> {
+        self.keeping.flush();
+        self.keeping.note_up_time();
+        self.keeping.retry();
+        self.commit_all(now)?;
+        fatal(self.store.close())
+    }
+
+    /// Whether times are marked as not to be believed.
+    pub(super) fn clock_is_unset(&self) -> bool {
+        self.trust.quality() == ClockQuality::Unset
+    }
+}
+
+/// A frame for the journal.
+pub(super) struct Kept<'a> {
+    pub(super) device: Option<DeviceId>,
+    pub(super) socket: Option<SocketNo>,
+    pub(super) port: Option<PortKey>,
+    pub(super) direction: Direction,
+    pub(super) bytes: &'a [u8],
+    pub(super) verdict: FrameVerdict,
+    pub(super) reason: Option<&'a str>,
+    pub(super) order_no: Option<&'a OrderNo>,
+}

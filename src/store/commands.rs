@@ -1,0 +1,184 @@
+//! Tables `commands` and `sendings`: what others asked of the agent, and what the agent asked of devices.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::row::{Columns, word_columns};
+use super::{Store, StoreError};
+use crate::clock::{UpTime, WallTime};
+use crate::ids::{DeviceId, MessageId, OrderNo, PortNo, SocketNo};
+use crate::order::words;
+
+words! {
+    /// Whence a command came.
+    CommandSource {
+        /// Over MQTT.
+        Cloud = "cloud",
+        /// Over the control socket.
+        Site = "site",
+    }
+}
+
+words! {
+    /// What was sent to a device.
+    SendingKind {
+        /// A start.
+        Start = "start",
+        /// A stop.
+        Stop = "stop",
+        /// Anything else that has an answer.
+        Other = "other",
+    }
+}
+
+word_columns!(CommandSource, SendingKind);
+
+/// A command and what came of it (contract §4 `commands`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandRow {
+    /// The sender's; makes a repetition harmless.
+    pub id: String,
+    /// When it came.
+    pub at: WallTime,
+    /// The same in up-time.
+    pub created_up: UpTime,
+    /// Whence.
+    pub source: CommandSource,
+    /// By whom.
+    pub actor: String,
+    /// Its `type`.
+    pub kind: String,
+    /// The whole command as JSON: another one under the same id is told by it.
+    pub payload: String,
+    /// The reply as JSON; none while it is under way.
+    pub reply: Option<String>,
+    /// The order that it is about.
+    pub order_no: Option<OrderNo>,
+}
+
+/// A message to a device: a late answer finds by it what it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// To whom.
+    pub device: DeviceId,
+    /// Under which id.
+    pub message_id: MessageId,
+    /// What.
+    pub kind: SendingKind,
+    /// Last sent.
+    pub sent_up: UpTime,
+    /// About which socket.
+    pub socket: Option<SocketNo>,
+    /// About which port.
+    pub port: Option<PortNo>,
+    /// About which order.
+    pub order_no: Option<OrderNo>,
+}
+
+impl Store {
+    /// A command by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn command(&self, id: &str) -> Result<Option<CommandRow>, StoreError> {
+        let sql = "SELECT id, at, created_up, source, actor, type, payload, reply, order_no
+                     FROM commands WHERE id = ?1";
+        self.read("read a command", |db| db.prepare_cached(sql)?.query_row([id], command).optional())
+    }
+
+    /// Takes in a new command, or writes it again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_command(&mut self, command: &CommandRow) -> Result<(), StoreError> {
+        let sql = "INSERT INTO commands (id, at, created_up, source, actor, type, payload, reply, order_no)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                   ON CONFLICT (id) DO UPDATE
+                      SET (at, created_up, source, actor, type, payload, reply, order_no)
+                        = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        self.write("write a command", |db| {
+            db.prepare_cached(sql)?.execute(params![
+                command.id,
+                command.at,
+                command.created_up,
+                command.source,
+                command.actor,
+                command.kind,
+                command.payload,
+                command.reply,
+                command.order_no,
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// Notes what came of a command, and the order that it was about when that is known only now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_reply(&mut self, id: &str, reply: &str, order_no: Option<&OrderNo>) -> Result<(), StoreError> {
+        let sql = "UPDATE commands SET reply = ?2, order_no = coalesce(?3, order_no) WHERE id = ?1";
+        self.write("write a reply", |db| db.prepare_cached(sql)?.execute((id, reply, order_no)))?;
+        Ok(())
+    }
+
+    /// Notes a message that was, or is about to be, sent.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn put_sending(&mut self, sending: &Sending) -> Result<(), StoreError> {
+        let sql = "INSERT OR REPLACE INTO sendings (message_id, device_id, kind, sent_up, socket_no, port_no, order_no)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        self.write("write a sending", |db| {
+            db.prepare_cached(sql)?.execute(params![
+                sending.message_id,
+                sending.device,
+                sending.kind,
+                sending.sent_up,
+                sending.socket,
+                sending.port,
+                sending.order_no,
+            ])
+        })?;
+        Ok(())
+    }
+
+    /// What was sent to a device under an id, within the last day.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn sending(&self, device: DeviceId, message_id: MessageId) -> Result<Option<Sending>, StoreError> {
+        let sql = "SELECT device_id, message_id, kind, sent_up, socket_no, port_no, order_no
+                     FROM sendings WHERE message_id = ?1 AND device_id = ?2";
+        self.read("read a sending", |db| {
+            db.prepare_cached(sql)?.query_row(params![message_id, device], sending).optional()
+        })
+    }
+}
+
+fn command(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
+    let mut columns = Columns::of(row);
+    Ok(CommandRow {
+        id: columns.take()?,
+        at: columns.take()?,
+        created_up: columns.take()?,
+        source: columns.take()?,
+        actor: columns.take()?,
+        kind: columns.take()?,
+        payload: columns.take()?,
+        reply: columns.take()?,
+        order_no: columns.take()?,
+    })
+}
+
+fn sending(row: &Row<'_>) -> rusqlite::Result<Sending> {
+    let mut columns = Columns::of(row);
+    Ok(Sending {
+        device: columns.take()?,
+        message_id: columns.take()?,
+        kind: columns.take()?,
+        sent_up: columns.take()?,
+        socket: columns.take()?,
+        port: columns.take()?,
+        order_no: columns.take()?,
+    })
+}

@@ -1,0 +1,394 @@
+//! The one copy of the truth: devices, sockets, ports, orders, events, commands, journal and alerts in one SQLite file.
+//!
+//! SQL stands here and in `schema.sql` only. Everything is synchronous on one connection. The first write opens a
+//! transaction that takes in all that follows, reads see it, and [`Store::commit`] makes it durable: what may only be
+//! said once it is durable waits for that. After an error the transaction is lost; [`Store::rollback`] forgets it
+//! whole, and until then every write fails, so that nothing of a torn turn is ever committed.
+//!
+//! The store knows no clock: times are handed in. Ages are judged by up-time, which never runs ahead of real time,
+//! so that no step of a wall clock drops what has to be kept.
+
+mod alerts;
+mod commands;
+mod devices;
+mod events;
+mod journal;
+mod open;
+mod orders;
+mod ports;
+mod retention;
+mod row;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use crate::clock::{UpTime, WallTime};
+use crate::ids::MessageId;
+use crate::port::Downtime;
+
+pub use alerts::{Alert, Severity, Subject};
+pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
+pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
+pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
+pub use open::OpenError;
+pub use retention::Dropped;
+
+/// Bounds of the store (contract §3 `store.*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Of the file, bytes.
+    pub max_size: u64,
+    /// Of the frames kept, bytes.
+    pub journal_max: u64,
+    /// How long closed orders, events and cleared alerts are kept.
+    pub retention: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_size: 256 << 20, journal_max: 16 << 20, retention: Duration::from_secs(90 * 24 * 3600) }
+    }
+}
+
+/// Why something could not be kept or read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the quota is full: roll back whole, refuse what needs a commit, try again later.
+    #[error("the store is full")]
+    Full,
+    /// Another program holds the file for writing: as [`StoreError::Full`], it passes.
+    #[error("another program keeps the store locked")]
+    Busy,
+    /// Anything else. What a failed commit left on the disk is not known: the process has to end.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// Whether it goes by itself: roll back and go on. Else the process ends.
+    pub const fn passes(&self) -> bool {
+        matches!(self, Self::Full | Self::Busy)
+    }
+}
+
+/// An open store; nobody else has it.
+#[derive(Debug)]
+pub struct Store {
+    db: Connection,
+    path: PathBuf,
+    settings: Settings,
+    /// Held as long as the store is open; the lock goes with the process.
+    _lock: File,
+    instance: String,
+    up_base: UpTime,
+    after_unclean_stop: bool,
+    /// A transaction was begun and neither committed nor rolled back.
+    begun: bool,
+    /// What broke it: nothing is written until it is rolled back.
+    broken: Option<StoreError>,
+    journal: journal::Size,
+    ids: MessageIds,
+}
+
+impl Store {
+    /// Opens or creates the store at `path`, alone. `wall` is noted in a new file only.
+    ///
+    /// # Errors
+    /// A file of another program or of a newer version is left untouched; see [`OpenError`].
+    pub fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<Self, OpenError> {
+        open::open(path, settings, wall)
+    }
+
+    /// The random name that the file got when it was created.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Up-time at which the last run was last noted: this one goes on from there.
+    pub const fn up_base(&self) -> UpTime {
+        self.up_base
+    }
+
+    /// Whether the last run ended without closing the store.
+    pub const fn after_unclean_stop(&self) -> bool {
+        self.after_unclean_stop
+    }
+
+    /// Whether something waits for a commit.
+    pub const fn in_transaction(&self) -> bool {
+        self.begun
+    }
+
+    /// Makes durable what was written since the last commit; `false` when that was nothing.
+    ///
+    /// # Errors
+    /// Nothing may be said that waited for it. When the error [passes](StoreError::passes): [`Store::rollback`].
+    pub fn commit(&mut self) -> Result<bool, StoreError> {
+        if !self.begun {
+            return Ok(false);
+        }
+        if self.ids.next + MessageIds::BLOCK / 2 > self.ids.reserved {
+            let mark = self.ids.next + MessageIds::BLOCK;
+            self.set_meta(Meta::MessageIds, to_i64(mark))?;
+            self.ids.reserving = mark;
+        }
+        self.write("commit", |db| db.prepare_cached("COMMIT")?.execute([]))?;
+        self.begun = false;
+        self.ids.reserved = self.ids.reserving;
+        self.journal.committed();
+        Ok(true)
+    }
+
+    /// Forgets what was written since the last commit. Records that the caller holds have to be read again.
+    ///
+    /// # Errors
+    /// When not even that works: the process has to end.
+    pub fn rollback(&mut self) -> Result<(), StoreError> {
+        // SQLite may have rolled back by itself.
+        if !self.db.is_autocommit() {
+            self.db.execute_batch("ROLLBACK").map_err(|error| failure("roll back", &error))?;
+        }
+        self.begun = false;
+        self.broken = None;
+        self.ids.reserving = self.ids.reserved;
+        self.journal.rolled_back();
+        Ok(())
+    }
+
+    /// Writes everything into the one file and marks it as closed.
+    ///
+    /// # Errors
+    /// When the last commit fails; the file then counts as not closed.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        let journal_bytes = to_i64(self.journal.bytes);
+        self.set_meta(Meta::JournalBytes, journal_bytes)?;
+        self.set_meta(Meta::MessageIds, to_i64(self.ids.next))?;
+        self.set_meta(Meta::Clean, 1)?;
+        self.ids.reserved = u64::MAX;
+        self.commit()?;
+        // Closing the last connection moves the log into the file; a reader that is still there prevents it, and
+        // then the log simply stays for the next open.
+        self.db.close().map_err(|(_, error)| failure("close", &error))
+    }
+
+    /// An id for a message to a device: none twice within a day, restarts included. Needs no commit of its own:
+    /// ids are taken from a block that was set aside before.
+    pub fn next_message_id(&mut self) -> MessageId {
+        let id = self.ids.next;
+        self.ids.next += 1;
+        MessageIds::wire(id)
+    }
+
+    /// Notes the up-time, from which the next run goes on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_up(&mut self, up: UpTime) -> Result<(), StoreError> {
+        self.set_meta(Meta::Up, to_i64(up.0))
+    }
+
+    /// The newest wall time that was ever believed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn believed_wall(&self) -> Result<Option<WallTime>, StoreError> {
+        Ok(self.meta(Meta::BelievedWall)?.map(WallTime))
+    }
+
+    /// Notes it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_believed_wall(&mut self, wall: WallTime) -> Result<(), StoreError> {
+        self.set_meta(Meta::BelievedWall, wall.0)
+    }
+
+    /// When the agent was down, as far as it matters to orders.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn downtime(&self) -> Result<Downtime, StoreError> {
+        let kept: Option<String> = self.meta(Meta::Downtime)?;
+        Ok(kept.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default())
+    }
+
+    /// Notes it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_downtime(&mut self, downtime: &Downtime) -> Result<(), StoreError> {
+        let json = serde_json::to_string(downtime)
+            .map_err(|error| StoreError::Failed(format!("cannot write meta: {error}")))?;
+        self.set_meta(Meta::Downtime, json)
+    }
+
+    /// The kernel's boot id when it was last noted.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn boot(&self) -> Result<Option<String>, StoreError> {
+        self.meta(Meta::Boot)
+    }
+
+    /// Notes it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_boot(&mut self, boot: &str) -> Result<(), StoreError> {
+        self.set_meta(Meta::Boot, boot)
+    }
+
+    /// Bytes of the file, and what is free of its quota, for `status` and the metrics.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn size(&self) -> Result<Size, StoreError> {
+        self.read("size", |db| {
+            let one = |pragma| db.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
+            let page = one("PRAGMA page_size")?;
+            let pages = one("PRAGMA page_count")?;
+            let free = one("PRAGMA freelist_count")?;
+            let max = one("PRAGMA max_page_count")?;
+            let bytes = |pages: i64| u64::try_from(pages * page).unwrap_or(0);
+            Ok(Size { file: bytes(pages), used: bytes(pages - free), max: bytes(max) })
+        })
+    }
+
+    /// The path that it was opened with.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn meta<T: rusqlite::types::FromSql>(&self, key: Meta) -> Result<Option<T>, StoreError> {
+        self.read("read meta", |db| open::meta(db, key))
+    }
+
+    fn set_meta(&mut self, key: Meta, value: impl rusqlite::ToSql) -> Result<(), StoreError> {
+        self.write("write meta", |db| open::set_meta(db, key, value))
+    }
+
+    /// Runs a statement that only reads.
+    fn read<T>(
+        &self,
+        what: &str,
+        run: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        run(&self.db).map_err(|error| failure(what, &error))
+    }
+
+    /// Runs a statement that writes, inside the one transaction.
+    fn write<T>(
+        &mut self,
+        what: &str,
+        run: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
+    ) -> Result<T, StoreError> {
+        if let Some(error) = &self.broken {
+            return Err(error.clone());
+        }
+        let done = self.begin().and_then(|()| run(&self.db));
+        done.map_err(|error| {
+            let error = failure(what, &error);
+            self.broken = Some(error.clone());
+            error
+        })
+    }
+
+    fn begin(&mut self) -> Result<(), rusqlite::Error> {
+        if self.begun {
+            return Ok(());
+        }
+        // Even a BEGIN that fails has to be rolled back by the caller: the turn is torn.
+        self.begun = true;
+        self.db.prepare_cached("BEGIN IMMEDIATE")?.execute([]).map(drop)
+    }
+}
+
+/// How much room the file takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes of the file.
+    pub file: u64,
+    /// Of these, bytes that hold something.
+    pub used: u64,
+    /// Bytes that it may have.
+    pub max: u64,
+}
+
+/// Keys of table `meta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meta {
+    Instance,
+    CreatedAt,
+    Clean,
+    Up,
+    MessageIds,
+    BelievedWall,
+    Boot,
+    JournalBytes,
+    Downtime,
+}
+
+impl Meta {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::CreatedAt => "created_at",
+            Self::Clean => "clean",
+            Self::Up => "up_ms",
+            Self::MessageIds => "message_ids",
+            Self::BelievedWall => "believed_wall_ms",
+            Self::Boot => "boot_id",
+            Self::Downtime => "downtime",
+            Self::JournalBytes => "journal_bytes",
+        }
+    }
+}
+
+/// Numbers the messages to devices: ids below `reserved` are set aside durably, and a run begins behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MessageIds {
+    next: u64,
+    reserved: u64,
+    reserving: u64,
+}
+
+impl MessageIds {
+    /// Ids set aside at a time: far more than are sent between two commits.
+    const BLOCK: u64 = 65_536;
+
+    const fn starting_at(mark: u64) -> Self {
+        let reserved = mark + Self::BLOCK;
+        Self { next: mark, reserved, reserving: reserved }
+    }
+
+    /// On the wire an id has 32 bits and is not 0.
+    fn wire(id: u64) -> MessageId {
+        let wire = id % u64::from(u32::MAX) + 1;
+        MessageId(u32::try_from(wire).unwrap_or(u32::MAX))
+    }
+}
+
+/// The error of the store that an error of SQLite is.
+fn failure(what: &str, error: &rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull};
+    // The index of the log cannot grow: a full disk, too, under another name.
+    const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+    match error {
+        rusqlite::Error::SqliteFailure(e, _) if e.code == DiskFull || e.extended_code == IOERR_SHMSIZE => {
+            StoreError::Full
+        }
+        rusqlite::Error::SqliteFailure(e, _) if matches!(e.code, DatabaseBusy | DatabaseLocked) => StoreError::Busy,
+        rusqlite::Error::SqliteFailure(e, _) => {
+            StoreError::Failed(format!("cannot {what}: {error} (SQLite {})", e.extended_code))
+        }
+        _ => StoreError::Failed(format!("cannot {what}: {error}")),
+    }
+}
+
+/// SQLite's integers have a sign; nothing here comes near its bit.
+fn to_i64(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

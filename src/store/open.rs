@@ -1,0 +1,340 @@
+//! The opening ritual: whose file is it, who else has it, is it whole, is it of this version.
+//!
+//! What must not be touched is recognised before anything is changed.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, TransactionBehavior};
+
+use super::journal;
+use super::{MessageIds, Meta, Settings, Store, StoreError, failure, to_i64};
+use crate::clock::{UpTime, WallTime};
+
+/// "chgt": the file is ours.
+const APPLICATION_ID: i32 = 0x6368_6774;
+const SCHEMA: &str = include_str!("../../schema.sql");
+/// Each brings a file from its version, counted from 1, to the next, in one transaction. `schema.sql` is the sum.
+const STEPS: &[&str] = &[];
+const PAGE: u64 = 4096;
+
+/// Why a store was not opened. Its file is as it was.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another program's file.
+    #[error("{0} is an SQLite file of another program; give store.path another name")]
+    ForeignFile(PathBuf),
+    /// Written by a newer version of this program.
+    #[error("{path} has version {found} and this program knows {known}; install the newer program again")]
+    NewerVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i32,
+        /// The newest that is known here.
+        known: i32,
+    },
+    /// Another agent runs on it.
+    #[error("{0} is in use by another chargegate; stop it first, or give store.path another name")]
+    InUse(PathBuf),
+    /// It cannot be read as what it is.
+    #[error("{path} is damaged: {what}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        what: String,
+    },
+    /// No room for the few bytes that opening writes.
+    #[error("{0} cannot be opened because the disk is full; free some space")]
+    Full(PathBuf),
+    /// Anything else.
+    #[error("cannot open {path}: {why}")]
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        why: String,
+    },
+}
+
+/// Opens the store as [`Store::open`] says.
+pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<Store, OpenError> {
+    let opening = Opening { path, application_id: APPLICATION_ID, schema: SCHEMA, steps: STEPS };
+    opening.check_header()?;
+    let lock = opening.lock()?;
+    let db = opening.connect()?;
+    opening.check_identity(&db)?;
+    opening.configure(&db, settings).map_err(|error| opening.error("set it up", &error))?;
+    let mut db = db;
+    opening.create_or_upgrade(&mut db, wall).map_err(|error| opening.error("create or upgrade it", &error))?;
+    let begun = opening.begin_run(&mut db)?;
+    // From here on a lock that somebody else holds passes, or the turn does.
+    db.busy_timeout(Duration::from_secs(2)).map_err(|error| opening.error("set it up", &error))?;
+    Ok(Store {
+        db,
+        path: path.to_owned(),
+        settings: *settings,
+        _lock: lock,
+        instance: begun.instance,
+        up_base: begun.up_base,
+        after_unclean_stop: !begun.clean,
+        begun: false,
+        broken: None,
+        journal: journal::Size::new(begun.journal_bytes),
+        ids: begun.ids,
+    })
+}
+
+/// What a run begins with.
+struct Begun {
+    instance: String,
+    clean: bool,
+    up_base: UpTime,
+    ids: MessageIds,
+    journal_bytes: u64,
+}
+
+struct Opening<'a> {
+    path: &'a Path,
+    application_id: i32,
+    schema: &'a str,
+    steps: &'a [&'a str],
+}
+
+impl Opening<'_> {
+    fn version(&self) -> i32 {
+        i32::try_from(self.steps.len() + 1).unwrap_or(i32::MAX)
+    }
+
+    /// Looks at the first bytes of the file without SQLite, which would play back a log that it finds.
+    fn check_header(&self) -> Result<(), OpenError> {
+        let mut header = [0; 100];
+        match File::open(self.path).and_then(|file| read_up_to(file, &mut header)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(self.failed(error)),
+            Ok(0) => return Ok(()),
+            Ok(length) if length < header.len() || !header.starts_with(b"SQLite format 3\0") => {
+                return Err(self.damaged("it does not begin as an SQLite file does"));
+            }
+            Ok(_) => {}
+        }
+        let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        // A file whose creation was cut short has a journal beside it, which says how to undo that.
+        let half_created = journal_beside(self.path).metadata().is_ok_and(|journal| journal.len() > 0);
+        self.judge(number(68), number(60), half_created)
+    }
+
+    fn judge(&self, application_id: i32, version: i32, may_be_empty: bool) -> Result<(), OpenError> {
+        if application_id != self.application_id && !(may_be_empty && application_id == 0) {
+            return Err(OpenError::ForeignFile(self.path.to_owned()));
+        }
+        if version > self.version() {
+            let path = self.path.to_owned();
+            return Err(OpenError::NewerVersion { path, found: version, known: self.version() });
+        }
+        Ok(())
+    }
+
+    /// Takes the file beside the store that says that somebody has it. A stale one is harmless: the lock is the
+    /// kernel's, and goes with the process.
+    fn lock(&self) -> Result<File, OpenError> {
+        let path = beside(self.path, ".lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(|error| self.failed(format_args!("{}: {error}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse(self.path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(self.failed(format_args!("{}: {error}", path.display()))),
+        }
+    }
+
+    fn connect(&self) -> Result<Connection, OpenError> {
+        // One thread: SQLite needs no locks of its own.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(self.path, flags).map_err(|error| self.error("open it", &error))?;
+        db.set_prepared_statement_cache_capacity(64);
+        // A reader may be busy recovering the log of a killed agent.
+        db.busy_timeout(Duration::from_secs(10)).map_err(|error| self.error("open it", &error))?;
+        Ok(db)
+    }
+
+    /// The same questions as to the header, now that a log counts, too.
+    fn check_identity(&self, db: &Connection) -> Result<(), OpenError> {
+        let ask = || -> rusqlite::Result<(i32, i32, bool)> {
+            // Not even closing may touch what turns out not to be for us.
+            db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+            let application_id = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+            let version = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            Ok((application_id, version, is_empty(db)?))
+        };
+        let (application_id, version, empty) = ask().map_err(|error| self.error("read it", &error))?;
+        self.judge(application_id, version, empty)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
+            .map(drop)
+            .map_err(|error| self.error("read it", &error))
+    }
+
+    /// Every setting with its reason; none lasts but the journal mode, so each open sets them all.
+    fn configure(&self, db: &Connection, settings: &Settings) -> rusqlite::Result<()> {
+        // No view or trigger that somebody else planted runs functions.
+        db.pragma_update(None, "trusted_schema", false)?;
+        // A rotten page is an error, not a strange answer.
+        db.pragma_update(None, "cell_size_check", true)?;
+        // Nothing temporary reaches the flash.
+        db.pragma_update(None, "temp_store", "MEMORY")?;
+        // 2 MiB of pages: the working set of a large site, and the bound of our memory.
+        db.pragma_update(None, "cache_size", -2048)?;
+        // A commit that was said to be durable survives a power cut: NORMAL loses the last ones.
+        db.pragma_update(None, "synchronous", "FULL")?;
+        // The log goes into the file every 4 MB …
+        db.pragma_update(None, "wal_autocheckpoint", 1000)?;
+        // … and gives back what a reader in the way made it grow beyond 8 MiB.
+        db.pragma_update(None, "journal_size_limit", 8 << 20)?;
+        // The quota: full is met long before the partition is.
+        let pages = (settings.max_size / PAGE).clamp(1, u64::from(u32::MAX - 1));
+        db.pragma_update(None, "max_page_count", to_i64(pages))
+    }
+
+    /// Makes a new file in one transaction, or takes an older one step by step to this version.
+    fn create_or_upgrade(&self, db: &mut Connection, wall: WallTime) -> rusqlite::Result<()> {
+        let fresh = is_empty(db)?;
+        if fresh {
+            // Before there is a log, so that the file alone says whose it is.
+            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(self.schema)?;
+            transaction.pragma_update(None, "application_id", self.application_id)?;
+            transaction.pragma_update(None, "user_version", self.version())?;
+            set_meta(&transaction, Meta::Instance, random_name()?)?;
+            set_meta(&transaction, Meta::CreatedAt, wall.0)?;
+            set_meta(&transaction, Meta::Clean, 1)?;
+            transaction.commit()?;
+        }
+        // One sync a commit instead of four, and readers are never in the way.
+        let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            let why = format!("the file system has no shared memory for a write-ahead log (mode {mode})");
+            return Err(rusqlite::Error::ToSqlConversionFailure(why.into()));
+        }
+        loop {
+            let version: i32 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            let step = usize::try_from(version - 1).ok().and_then(|done| self.steps.get(done));
+            let Some(step) = step else { return Ok(()) };
+            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", version + 1)?;
+            transaction.commit()?;
+        }
+    }
+
+    /// Checks what an unclean stop may have left, and notes that this run has begun.
+    fn begin_run(&self, db: &mut Connection) -> Result<Begun, OpenError> {
+        let clean = meta(db, Meta::Clean).map_err(|error| self.error("read it", &error))? == Some(1);
+        if !clean {
+            let found: String = db
+                .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+                .map_err(|error| self.error("check it", &error))?;
+            if found != "ok" {
+                return Err(self.damaged(&found));
+            }
+        }
+        self.note_run(db, clean).map_err(|error| self.error("write to it", &error))
+    }
+
+    fn note_run(&self, db: &mut Connection, clean: bool) -> rusqlite::Result<Begun> {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let number =
+            |key| Ok::<_, rusqlite::Error>(meta::<i64>(&transaction, key)?.map_or(0, |n| n.max(0).unsigned_abs()));
+        let ids = MessageIds::starting_at(number(Meta::MessageIds)?);
+        let journal_bytes = match clean {
+            true => number(Meta::JournalBytes)?,
+            // The check has just read every page, so this costs little beside it.
+            false => journal::sum(&transaction)?,
+        };
+        let instance = meta(&transaction, Meta::Instance)?;
+        let begun = Begun {
+            instance: instance.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
+            clean,
+            up_base: UpTime(number(Meta::Up)?),
+            ids,
+            journal_bytes,
+        };
+        set_meta(&transaction, Meta::MessageIds, to_i64(ids.reserved))?;
+        set_meta(&transaction, Meta::Clean, 0)?;
+        transaction.commit()?;
+        Ok(begun)
+    }
+
+    fn error(&self, what: &str, error: &rusqlite::Error) -> OpenError {
+        if let rusqlite::Error::SqliteFailure(e, _) = error
+            && matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+        {
+            return self.damaged(&error.to_string());
+        }
+        match failure(what, error) {
+            StoreError::Full => OpenError::Full(self.path.to_owned()),
+            StoreError::Busy => self.failed("another program keeps it locked"),
+            StoreError::Failed(why) => self.failed(why),
+        }
+    }
+
+    fn damaged(&self, what: &str) -> OpenError {
+        OpenError::Damaged { path: self.path.to_owned(), what: what.to_owned() }
+    }
+
+    fn failed(&self, why: impl ToString) -> OpenError {
+        OpenError::Failed { path: self.path.to_owned(), why: why.to_string() }
+    }
+}
+
+/// A single value of table `meta`.
+pub(super) fn meta<T: FromSql>(db: &Connection, key: Meta) -> rusqlite::Result<Option<T>> {
+    db.prepare_cached("SELECT value FROM meta WHERE key = ?1")?.query_row([key.key()], |row| row.get(0)).optional()
+}
+
+/// Sets it; the same value again costs nothing.
+pub(super) fn set_meta(db: &Connection, key: Meta, value: impl ToSql) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO meta (key, value) VALUES (?1, ?2)
+               ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value IS NOT excluded.value";
+    db.prepare_cached(sql)?.execute((key.key(), value)).map(drop)
+}
+
+fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
+    db.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn journal_beside(path: &Path) -> PathBuf {
+    beside(path, "-journal")
+}
+
+fn read_up_to(mut file: File, into: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < into.len() {
+        match file.read(&mut into[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Twelve hex digits from the kernel.
+fn random_name() -> rusqlite::Result<String> {
+    let mut bytes = [0; 6];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
