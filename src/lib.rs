@@ -18,3 +18,4 @@ pub mod bkv;
 pub mod clock;
 pub mod config;
 pub mod ids;
+pub mod logging;
