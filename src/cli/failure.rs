@@ -42,8 +42,9 @@ impl Failure {
     pub fn report(self) -> ExitCode {
         if let Some(line) = self.line {
             use io::Write as _;
+            let line = format!("chargegate: {}\n", one_line(&line));
             // Nobody is left to be told when stderr fails as well.
-            let _ = writeln!(io::stderr(), "chargegate: {}", one_line(&line));
+            let _ = io::stderr().write_all(line.as_bytes());
         }
         ExitCode::from(self.code)
     }
