@@ -54,12 +54,7 @@ impl Clock {
     /// A clock that runs `speed` times as fast.
     #[expect(clippy::disallowed_methods, reason = "this file is where the clocks are read")]
     pub fn scaled(base: UpTime, speed: u32) -> Self {
-        Self {
-            started: Instant::now(),
-            wall_started: SystemTime::now(),
-            base,
-            speed: speed.max(1),
-        }
+        Self { started: Instant::now(), wall_started: SystemTime::now(), base, speed: speed.max(1) }
     }
 
     /// Samples both clocks.

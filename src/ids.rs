@@ -15,10 +15,7 @@ pub struct DeviceId([u8; 7]);
 impl DeviceId {
     /// From the bytes of a frame; `None` when a nibble is no decimal digit.
     pub fn from_bcd(bytes: [u8; 7]) -> Option<Self> {
-        bytes
-            .iter()
-            .all(|b| b >> 4 <= 9 && b & 0x0f <= 9)
-            .then_some(Self(bytes))
+        bytes.iter().all(|b| b >> 4 <= 9 && b & 0x0f <= 9).then_some(Self(bytes))
     }
 
     /// The bytes of a frame.
