@@ -4,6 +4,7 @@
 
 mod command;
 mod configuration;
+mod decode;
 mod reading;
 mod site;
 mod usage;
