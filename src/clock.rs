@@ -83,6 +83,14 @@ impl Clock {
         Self { started: Instant::now(), wall_started: SystemTime::now(), base, speed: speed.max(1), marker: None }
     }
 
+    /// The clock counts as synchronised while this file exists. A scaled clock never is.
+    #[must_use]
+    pub fn with_marker(mut self, path: &Path) -> Self {
+        let marker = || Marker { path: path.to_owned(), exists: Cell::new(false), looked: Cell::new(None) };
+        self.marker = (self.speed == 1).then(marker);
+        self
+    }
+
     /// Samples both clocks.
     pub fn now(&self) -> Now {
         let elapsed = self.started.elapsed() * self.speed;

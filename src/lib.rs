@@ -22,6 +22,8 @@ pub mod config;
 pub mod device;
 pub mod event;
 pub mod ids;
+pub mod limits;
+pub mod logging;
 pub mod order;
 pub mod port;
 pub mod site;

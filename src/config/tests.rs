@@ -66,7 +66,7 @@ fn every_key_is_rendered_with_a_comment_whether_it_has_a_value_or_not() {
             assert!(lines.contains(&format!("[{name}]").as_str()));
             for key in section.keys() {
                 let is_key = |line: &&str| line.trim_start_matches('#').starts_with(&format!("{} = ", key.name));
-                let at = lines.iter().position(|line| is_key(&line)).expect(key.full);
+                let at = lines.iter().position(is_key).expect(key.full);
                 assert!(lines[at - 1].starts_with("# "), "{}", key.full);
             }
         }

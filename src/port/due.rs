@@ -3,7 +3,7 @@
 use crate::clock::UpTime;
 use crate::order::{EndReason, OrderStatus, Settlement};
 use crate::port::state::StopPhase;
-use crate::port::{Desk, Dirty, PortStatus, Reach};
+use crate::port::{Desk, PortStatus, Reach};
 
 impl Desk<'_> {
     /// When time alone next changes something here, questions aside.

@@ -43,7 +43,9 @@ impl Site {
         if self.is_repetition(client, &request)? {
             return Ok(());
         }
-        let actor = request.actor().map_or_else(|| user.map_or_else(|| "unknown".to_owned(), |id| id.to_string()), str::to_owned);
+        let actor = request
+            .actor()
+            .map_or_else(|| user.map_or_else(|| "unknown".to_owned(), |id| id.to_string()), str::to_owned);
         let command = request.command();
         if let Ok(Command { action: Action::Flush, .. }) = command {
             self.keeping.flush();
@@ -108,7 +110,13 @@ impl Site {
     }
 
     /// The reply is kept with the command and goes to everybody who waits for it, once durable.
-    pub(super) fn finish_command(&mut self, id: &str, reply: &Reply, when_full: WhenFull, _now: Now) -> Result<(), Fatal> {
+    pub(super) fn finish_command(
+        &mut self,
+        id: &str,
+        reply: &Reply,
+        when_full: WhenFull,
+        _now: Now,
+    ) -> Result<(), Fatal> {
         let line = reply.to_line();
         let kept = self.store.set_reply(id, &line, reply.order_no.as_ref());
         self.kept(kept)?;
@@ -265,13 +273,18 @@ impl Site {
         let node = gateway.node(key.socket).ok_or_else(|| unknown_socket(key.socket))?;
         match node.case(key.port) {
             Some(_) => Ok(()),
-            None => Err(Problem::of(Code::UnknownPort, "port", format!("socket {} never reported a port {}", key.socket, key.port))),
+            None => Err(Problem::of(
+                Code::UnknownPort,
+                "port",
+                format!("socket {} never reported a port {}", key.socket, key.port),
+            )),
         }
     }
 
     /// Open, or the newest of its port and closed provisionally.
     fn judge_stoppable(&self, key: PortKey, order_no: &OrderNo) -> Result<(), Problem> {
-        let not_open = || Problem::of(Code::OrderNotOpen, "order_no", "the order is over, or another one is on the port");
+        let not_open =
+            || Problem::of(Code::OrderNotOpen, "order_no", "the order is over, or another one is on the port");
         let case = self.case(key).ok_or_else(not_open)?;
         let newest = case.orders.last().map(|entry| &entry.order.order_no) == Some(order_no);
         let stoppable = case.order(order_no).is_some_and(|order| {
@@ -280,7 +293,13 @@ impl Site {
         if stoppable { Ok(()) } else { Err(not_open()) }
     }
 
-    fn query_status(&mut self, id: &str, device: DeviceId, socket: SocketNo, now: Now) -> Result<Result<Step, Problem>, Fatal> {
+    fn query_status(
+        &mut self,
+        id: &str,
+        device: DeviceId,
+        socket: SocketNo,
+        now: Now,
+    ) -> Result<Result<Step, Problem>, Fatal> {
         if let Err(problem) = self.judge_socket_reachable(device, socket) {
             return Ok(Err(problem));
         }

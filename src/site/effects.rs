@@ -92,7 +92,7 @@ impl Site {
             .iter()
             .filter(|entry| entry.socket.is_none_or(|socket| socket == key.socket))
             .filter(|entry| entry.port.is_none_or(|port| port == key.port))
-            .filter(|entry| crate::bkv::is_end_report(&entry.frame));
+            .filter(|entry| super::frames::is_end_report(&entry.frame));
         let verdicts: Vec<FrameVerdict> = of_it.map(|entry| entry.verdict).collect();
         Ok(Some(if verdicts.contains(&FrameVerdict::Malformed) {
             Verdict::ReceivedMalformed
@@ -147,7 +147,14 @@ impl Site {
         order.revision += 1;
         let written = self.store.put_order(&mut order);
         self.kept(written)?;
-        self.tell(Stream::Order, OrderEvent::Finalized.word(), Some(key.device), Some(&order_no), &order_data(&order), now)
+        self.tell(
+            Stream::Order,
+            OrderEvent::Finalized.word(),
+            Some(key.device),
+            Some(&order_no),
+            &order_data(&order),
+            now,
+        )
     }
 
     pub(super) fn plan_finalize(&mut self, now: Now) -> Result<(), Fatal> {

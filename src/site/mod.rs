@@ -27,7 +27,7 @@ use crate::config::{Config, EndAck, TiersCommand};
 use crate::device::{Device, Socket};
 use crate::ids::{BusinessNo, DeviceId, MessageId, OrderNo, PortKey, PortNo, SocketNo};
 use crate::order::EndReason;
-use crate::port::{Case, Desk, Dirty, Downtime, Effect, Names, Port, Reach, Terms};
+use crate::port::{Case, Desk, Dirty, Downtime, Effect, Names, Reach, Terms};
 use crate::store::{Store, StoreError};
 use crate::trust::Trust;
 use crate::turn::{ClientId, ConnId, Core, Fatal, Outputs, Refused};
@@ -40,7 +40,6 @@ use refusals::Refusals;
 #[derive(Debug)]
 struct Gateway {
     record: Device,
-    dirty: Dirty,
     conn: Option<ConnId>,
     quirks: Quirks,
     /// By number. A vector, as most devices have one socket or few.
@@ -51,7 +50,6 @@ struct Gateway {
 #[derive(Debug)]
 struct Node {
     record: Socket,
-    dirty: Dirty,
     cases: Vec<Case>,
 }
 
@@ -80,7 +78,7 @@ impl Quirks {
 impl Gateway {
     fn new(record: Device, config: &Config) -> Self {
         let quirks = Quirks::of(config, record.model.as_deref().or(config.devices.default_model.as_deref()));
-        Self { record, dirty: Dirty::Clean, conn: None, quirks, nodes: Vec::new() }
+        Self { record, conn: None, quirks, nodes: Vec::new() }
     }
 
     fn node(&self, no: SocketNo) -> Option<&Node> {
@@ -97,7 +95,7 @@ impl Gateway {
             Err(place) => {
                 self.nodes.reserve_exact(1);
                 let record = Socket::new(self.record.id, no);
-                self.nodes.insert(place, Node { record, dirty: Dirty::Clean, cases: Vec::new() });
+                self.nodes.insert(place, Node { record, cases: Vec::new() });
                 place
             }
         };
@@ -271,17 +269,16 @@ impl Site {
         decide: impl FnOnce(&mut Desk<'_>) -> R,
     ) -> Result<Option<R>, Fatal> {
         let mut effects = std::mem::take(&mut self.effects);
+        let started = self.started;
         let Some(gateway) = self.devices.get_mut(&key.device) else { return Ok(None) };
-        let (quirks, started) = (gateway.quirks, self.started);
-        let Some(node) = gateway.node(key.socket) else { return Ok(None) };
-        let reach = gateway.reach(node, started);
-        let model = gateway.record.model.clone();
-        let Some(case) = gateway.node_mut(key.socket).and_then(|node| node.case_mut(key.port)) else { return Ok(None) };
+        let Some(reach) = gateway.node(key.socket).map(|node| gateway.reach(node, started)) else { return Ok(None) };
+        let Gateway { record, quirks, nodes, .. } = &mut **gateway;
+        let Some(case) = case_among(nodes, key) else { return Ok(None) };
         let was = case.whole_dirty();
         let config = &self.config;
-        let model = model.as_deref().or(config.devices.default_model.as_deref());
+        let model = record.model.as_deref().or(config.devices.default_model.as_deref());
         let reason = |code| config.end_reason(code, model).and_then(EndReason::from_word);
-        let terms = terms(config, quirks, &self.downtime, started, &reason);
+        let terms = terms(config, *quirks, &self.downtime, started, &reason);
         let mut names = StoreNames { store: &mut self.store, site_id: &config.site.id };
         let mut desk = Desk { case, now, terms: &terms, reach, names: &mut names, effects: &mut effects };
         let result = decide(&mut desk);
@@ -339,13 +336,23 @@ impl Site {
     /// Brings the orders into memory that a decision about this port may need.
     fn load_history(&mut self, key: PortKey, numbers: &[BusinessNo], now: Now) -> Result<(), Fatal> {
         let since = UpTime(now.up.0.saturating_sub(crate::limits::REPORT_MATCHES_FOR_MS));
-        let Some(case) = self.devices.get_mut(&key.device).and_then(|gateway| gateway.node_mut(key.socket)).and_then(|node| node.case_mut(key.port)) else {
+        let Some(case) = self
+            .devices
+            .get_mut(&key.device)
+            .and_then(|gateway| gateway.node_mut(key.socket))
+            .and_then(|node| node.case_mut(key.port))
+        else {
             return Ok(());
         };
         let found = fatal(self.store.orders_of_port(key, numbers, since))?;
         case.take_in(found);
         Ok(())
     }
+}
+
+fn case_among(nodes: &mut [Node], key: PortKey) -> Option<&mut Case> {
+    let place = nodes.binary_search_by_key(&key.socket, |node| node.record.no).ok()?;
+    nodes[place].case_mut(key.port)
 }
 
 fn terms<'a>(
@@ -469,7 +476,7 @@ impl Site {
 
     fn handle_due(&mut self, due: Due, now: Now) -> Result<(), Fatal> {
         match due {
-            Due::Port(key) => self.at_port(key, now, Desk::timeout).map(drop),
+            Due::Port(key) => self.at_port(key, now, |desk| desk.timeout()).map(drop),
             Due::Ask(device, socket) => self.question_unanswered(device, socket, now),
             Due::Flush => {
                 self.keeping.flush();

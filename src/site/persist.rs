@@ -147,7 +147,14 @@ impl Site {
 
     fn write_changes(&mut self, now: Now) -> Result<(), StoreError> {
         if let Some(since) = self.keeping.full_since {
-            self.raise(STORE_FAILING, Severity::Critical, Subject::default(), since, &json!({ "what": "a commit failed: the disk is full" }), now)?;
+            self.raise(
+                STORE_FAILING,
+                Severity::Critical,
+                Subject::default(),
+                since,
+                &json!({ "what": "a commit failed: the disk is full" }),
+                now,
+            )?;
         }
         for id in &self.keeping.devices {
             if let Some(gateway) = self.devices.get(id) {
@@ -327,7 +334,10 @@ impl Site {
                 // Its registration was taken back: the next frame registers it again.
                 self.devices.remove(&id);
                 self.asks.retain(|(device, _), _| *device != id);
-                self.sessions.values_mut().filter(|session| session.device == Some(id)).for_each(|session| session.device = None);
+                self.sessions
+                    .values_mut()
+                    .filter(|session| session.device == Some(id))
+                    .for_each(|session| session.device = None);
             }
         }
         Ok(())
@@ -472,7 +482,16 @@ impl Site {
         let device = alert.subject.device;
         let data = crate::event::alert_data(&alert);
         let clock = self.trust.quality();
-        let event = NewEvent { stream: Stream::Alert, kind, device, order_no: None, at: now.wall, up: now.up, clock, data: &data };
+        let event = NewEvent {
+            stream: Stream::Alert,
+            kind,
+            device,
+            order_no: None,
+            at: now.wall,
+            up: now.up,
+            clock,
+            data: &data,
+        };
         self.store.add_event(&event).map(drop)
     }
 

@@ -10,7 +10,7 @@ use crate::config::Admission;
 use crate::device::Device;
 use crate::event::{Stream, device_event};
 use crate::ids::{DeviceId, SocketNo};
-use crate::port::{Case, Desk};
+use crate::port::Case;
 use crate::turn::{ConnId, Fatal};
 
 use super::dues::Due;
@@ -30,7 +30,8 @@ impl Site {
         }
         for record in fatal(self.store.sockets())? {
             if let Some(gateway) = self.devices.get_mut(&record.device) {
-                gateway.node_or_new(record.no).record = record;
+                let node = gateway.node_or_new(record.no);
+                node.record = record;
             }
         }
         for port in fatal(self.store.ports())? {
@@ -73,7 +74,7 @@ impl Site {
             if self.case(key).is_some_and(|case| case.port.memory.is_some()) {
                 self.load_history(key, &[], now)?;
             }
-            self.at_port(key, now, Desk::restarted)?;
+            self.at_port(key, now, |desk| desk.restarted())?;
         }
         self.end_commands_of_the_last_run(now)?;
         let offline_after = self.config.devices.offline_after;
@@ -151,7 +152,7 @@ impl Site {
         if self.case(key).is_some_and(|case| case.port.memory.is_some()) {
             self.load_history(key, &[], now)?;
         }
-        self.at_port(key, now, Desk::returned).map(drop)
+        self.at_port(key, now, |desk| desk.returned()).map(drop)
     }
 
     /// Each known socket is asked when its device returns.
@@ -179,7 +180,7 @@ impl Site {
         let was_online = std::mem::replace(&mut gateway.record.online, false);
         for socket in self.sockets_of(id) {
             for key in self.ports_of(id, socket) {
-                self.at_port(key, now, Desk::left)?;
+                self.at_port(key, now, |desk| desk.left())?;
             }
             let node = self.devices.get_mut(&id).and_then(|gateway| gateway.node_mut(socket));
             if node.is_some_and(|node| std::mem::replace(&mut node.record.online, false)) {
@@ -213,7 +214,7 @@ impl Site {
             log::info!("socket lost device={id} socket={socket}");
             self.socket_touched(id, socket, true, now);
             for key in self.ports_of(id, socket) {
-                self.at_port(key, now, Desk::left)?;
+                self.at_port(key, now, |desk| desk.left())?;
             }
         }
         Ok(())
@@ -326,7 +327,13 @@ impl Site {
         Ok(())
     }
 
-    fn tell_one_enabled(&mut self, id: DeviceId, socket: Option<SocketNo>, enabled: bool, now: Now) -> Result<(), Fatal> {
+    fn tell_one_enabled(
+        &mut self,
+        id: DeviceId,
+        socket: Option<SocketNo>,
+        enabled: bool,
+        now: Now,
+    ) -> Result<(), Fatal> {
         let kind = if enabled { "device.enabled" } else { "device.disabled" };
         log::info!("{kind} device={id} socket={socket:?}");
         let more = socket.map_or_else(|| json!({}), |socket| json!({ "socket": socket }));

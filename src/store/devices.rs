@@ -142,7 +142,7 @@ impl Store {
     }
 }
 
-fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
+pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
     let mut columns = Columns::of(row);
     Ok(Device {
         id: columns.take()?,
@@ -159,7 +159,7 @@ fn device(row: &Row<'_>) -> rusqlite::Result<Device> {
     })
 }
 
-fn socket(row: &Row<'_>) -> rusqlite::Result<Socket> {
+pub(super) fn socket(row: &Row<'_>) -> rusqlite::Result<Socket> {
     let mut columns = Columns::of(row);
     Ok(Socket {
         device: columns.take()?,

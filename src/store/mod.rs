@@ -16,6 +16,7 @@ mod journal;
 mod open;
 mod orders;
 mod ports;
+mod reread;
 mod retention;
 mod row;
 

@@ -82,7 +82,7 @@ impl Store {
     }
 }
 
-fn port(row: &Row<'_>) -> rusqlite::Result<Port> {
+pub(super) fn port(row: &Row<'_>) -> rusqlite::Result<Port> {
     let mut columns = Columns::of(row);
     Ok(Port {
         key: PortKey { device: columns.take()?, socket: columns.take()?, port: columns.take()? },

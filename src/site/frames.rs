@@ -1,0 +1,740 @@
+//! What devices say: whose it is, what it means, and the acknowledgement by contract §5.
+//!
+//! Heartbeats and statuses repeat themselves and are answered at once. What happens once (an end, a card, an abnormal
+//! event) is answered when it is durable, a duplicate as well.
+
+use serde_json::{Value, json};
+
+use crate::bkv::{
+    Abnormal, AbnormalAck, CalendarTime, CardOrder, CardSwipe, DecodeError, Downlink, EndAckForm, EndKind, EndReport,
+    FeeEndAck, Frame, Heartbeat, HeartbeatReply, NetworkList, PortReading, QueryAnswer, QueryStatus, ResultByte,
+    Salvaged, SalvagedKind, Sequence, Setting, SettingValue, SocketStatus, StartByFee, StartByTiers, StatusAck, Switch,
+    SwitchOrder, Uplink, salvage,
+};
+use crate::clock::{Now, WallTime};
+use crate::config::{EndAck, TiersCommand};
+use crate::event::{Stream, device_event, port_event};
+use crate::ids::{Cents, DeviceId, MessageId, Minutes, OrderNo, PortKey, SocketNo, WattHours};
+use crate::order::{Plan, ServiceFeeBy, TierSpent};
+use crate::port::{Answered, Case, Desk, Figures, Port, Reading, Report, ReportFate};
+use crate::store::{Direction, FrameVerdict, SendingKind};
+use crate::time_text::calendar;
+use crate::turn::{ConnId, Fatal};
+
+use super::persist::Kept;
+use super::refusals::Reason;
+use super::{Site, fatal};
+
+impl Site {
+    pub(super) fn handle_frame(&mut self, conn: ConnId, frame: &Frame<'_>, now: Now) -> Result<(), Fatal> {
+        let Some(session) = self.sessions.get(&conn) else { return Ok(()) };
+        let (known, peer) = (session.device, session.peer);
+        let Some(id) = frame.device() else {
+            return self.keep(frame, Noted::malformed(known, "a gateway id that is not decimal"), now);
+        };
+        let is_first = known.is_none();
+        if let Some(known) = known.filter(|known| *known != id) {
+            self.ready.close(conn);
+            self.keep(frame, Noted::malformed(Some(known), "another device's id"), now)?;
+            return self.tell_refused(Reason::ForeignId, Some(id), peer, now);
+        }
+        if is_first && !self.admit(conn, id, now)? {
+            return Ok(());
+        }
+        if let Some(gateway) = self.devices.get_mut(&id) {
+            gateway.record.heard = Some(now.up);
+            gateway.record.last_seen = Some(now.wall);
+        }
+        self.device_touched(id, false, now);
+        match Uplink::decode(frame) {
+            Ok(message) => self.handle_message(conn, id, frame, message, now)?,
+            Err(error) => self.handle_nonsense(conn, id, frame, &error, now)?,
+        }
+        if is_first { self.device_returned(id, now) } else { Ok(()) }
+    }
+
+    fn handle_message(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        message: Uplink,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        if let Some(report) = message.end_report() {
+            return self.handle_end(conn, id, frame, &report, now);
+        }
+        if let Some(answer) = message.start_answer() {
+            return self.handle_switch_answer(id, frame, answer.ok, answer.business_no, now);
+        }
+        match message {
+            Uplink::Heartbeat(heartbeat) => self.handle_heartbeat(conn, id, frame, &heartbeat, now),
+            Uplink::Status(report) => {
+                let ack = Downlink::StatusAck(StatusAck::new(report.sequence, ResultByte::OK));
+                self.ready.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+                for status in std::iter::once(&report.first).chain(&report.more) {
+                    let timeout = self.config.orders.answer_timeout;
+                    let answers = self.asks.get_mut(&(id, status.socket));
+                    let answers = answers.and_then(|ask| ask.answered_by_report(now.up, timeout));
+                    self.handle_status(id, frame, status, answers, now)?;
+                }
+                Ok(())
+            }
+            Uplink::QueryAnswer(QueryAnswer { status, .. }) => {
+                let timeout = self.config.orders.answer_timeout;
+                let answers = self.asks.get_mut(&(id, status.socket));
+                let answers = answers.and_then(|ask| ask.answered_by_id(frame.message_id(), now.up, timeout));
+                self.handle_status(id, frame, &status, answers, now)
+            }
+            Uplink::Abnormal(event) => self.handle_abnormal(conn, id, frame, &event, now),
+            Uplink::CardSwipe(swipe) => self.handle_card(conn, id, frame, swipe, now),
+            Uplink::NetworkList(list) => self.handle_network_list(id, frame, &list, now),
+            Uplink::Reconnected(_) => self.keep(frame, Noted::accepted(id), now),
+            Uplink::Unknown(_) | Uplink::BalanceQuery(_) | Uplink::OtaProgress(_) => {
+                self.keep(frame, Noted { verdict: FrameVerdict::Unsupported, ..Noted::accepted(id) }, now)
+            }
+            Uplink::NetworkAnswer(_)
+            | Uplink::CardAccepted(_)
+            | Uplink::VoiceAnswer(_)
+            | Uplink::SetParamsAnswer(_)
+            | Uplink::Params(_) => self.keep(frame, Noted::unmatched(id, "an answer to nothing that was asked"), now),
+            // Taken as end reports and start answers above.
+            Uplink::SwitchAnswer(_)
+            | Uplink::FeeStartAnswer(_)
+            | Uplink::ChargeEnd(_)
+            | Uplink::TiersEnd(_)
+            | Uplink::CardEnd(_)
+            | Uplink::FeeEnd(_) => Ok(()),
+        }
+    }
+
+    fn handle_heartbeat(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        heartbeat: &Heartbeat,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let reply = Downlink::HeartbeatReply(HeartbeatReply { time: self.site_time(now) });
+        self.ready.send(conn, |out| reply.encode_into(id, frame.message_id(), out));
+        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
+        let record = &mut gateway.record;
+        if record.rssi != Some(heartbeat.rssi) {
+            record.rssi = Some(heartbeat.rssi);
+        }
+        let iccid = non_empty(heartbeat.iccid.to_string());
+        let firmware = non_empty(heartbeat.firmware.to_string());
+        let other_iccid = record.iccid != iccid;
+        if other_iccid {
+            record.iccid = iccid;
+        }
+        let before = (record.firmware != firmware).then(|| std::mem::replace(&mut record.firmware, firmware.clone()));
+        if other_iccid || before.is_some() {
+            self.device_touched(id, true, now);
+        }
+        let Some(before) = before else { return Ok(()) };
+        if before.is_some() {
+            log::info!("firmware changed device={id} from={before:?} to={firmware:?}");
+            let more = json!({ "from": before, "to": firmware });
+            self.tell(Stream::Device, "device.firmware_changed", Some(id), None, &device_event(Some(id), more), now)?;
+        }
+        self.judge_policies(id, now)
+    }
+
+    /// The site's local time, as devices are told it.
+    fn site_time(&self, now: Now) -> CalendarTime {
+        let told = self.trust.told(now);
+        let local = calendar(WallTime(told.0 + i64::from(self.config.site.utc_offset.seconds()) * 1000));
+        CalendarTime {
+            year: u16::try_from(local.year).unwrap_or(0),
+            month: local.month,
+            day: local.day,
+            hour: local.hour,
+            minute: local.minute,
+            second: local.second,
+        }
+    }
+
+    /// One socket of a status report or of a query's answer.
+    fn handle_status(
+        &mut self,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        status: &SocketStatus,
+        answers: Option<Answered>,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let socket = status.socket;
+        self.note_socket(id, status, now)?;
+        let (online, offline): (Vec<&PortReading>, Vec<&PortReading>) = (
+            status.ports.iter().filter(|reading| reading.status.online()).collect(),
+            status.ports.iter().filter(|reading| !reading.status.online()).collect(),
+        );
+        if online.is_empty() && !offline.is_empty() {
+            self.socket_lost(id, socket, now)?;
+        } else {
+            self.socket_heard(id, socket, now)?;
+        }
+        let mut notable = Notable::default();
+        for reading in status.ports.iter() {
+            let key = PortKey { device: id, socket, port: reading.port };
+            self.know_port(key, now);
+            if reading.status.online() {
+                self.handle_reading(key, reading, answers, &mut notable, now)?;
+            } else if !online.is_empty() {
+                self.at_port(key, now, |desk| desk.left())?;
+            }
+        }
+        if answers.is_some() {
+            self.answer_queries(id, socket, now)?;
+            for key in self.ports_of(id, socket) {
+                self.at_port(key, now, |_| ())?;
+            }
+        }
+        let reason = self.notes.first().copied();
+        self.notes.clear();
+        if notable.is || reason.is_some() {
+            let noted = Noted {
+                socket: Some(socket),
+                port: notable.port,
+                reason,
+                order_no: notable.order_no.as_ref(),
+                ..Noted::accepted(id)
+            };
+            self.keep(frame, noted, now)?;
+        }
+        Ok(())
+    }
+
+    fn handle_reading(
+        &mut self,
+        key: PortKey,
+        reading: &PortReading,
+        answers: Option<Answered>,
+        notable: &mut Notable,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let last_question = self.asks.get(&(key.device, key.socket)).and_then(|ask| ask.last_sent);
+        let unit = self.gateway(key.device).map_or(1, |gateway| gateway.quirks.energy_unit_wh);
+        let Some(case) = self.case(key) else { return Ok(()) };
+        let port = &case.port;
+        let changed = port.raw_status != Some(reading.status.0) || port.business_no != reading.business_no;
+        let settled = case.open_order().is_some_and(|order| {
+            order.status.is_running() && reading.business_no.is_some_and(|number| order.has_number(number))
+        });
+        let unclear = port.status == crate::port::PortStatus::Unclear;
+        let watched = port.memory.is_some() || case.open_order().is_some_and(|order| !order.status.is_running());
+        if changed || watched || unclear || (!settled && reading.business_no.is_some()) {
+            let numbers: Vec<_> = reading.business_no.into_iter().collect();
+            self.load_history(key, &numbers, now)?;
+        }
+        let figures = Figures {
+            voltage: reading.voltage,
+            power: reading.power,
+            current: reading.current,
+            energy: WattHours(u32::from(reading.energy_units.0).saturating_mul(unit)),
+            minutes: reading.minutes,
+        };
+        let read = Reading { raw: reading.status.0, number: reading.business_no, figures, answers, last_question };
+        let order_before = self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
+        self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read))?;
+        if changed || watched {
+            notable.is = true;
+            notable.port = notable.port.or(Some(key));
+            let order_after = || self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
+            notable.order_no = notable.order_no.take().or(order_before).or_else(order_after);
+        }
+        Ok(())
+    }
+
+    /// A port is known from its first status on.
+    fn know_port(&mut self, key: PortKey, _now: Now) {
+        let Some(node) = self.devices.get_mut(&key.device).and_then(|gateway| gateway.node_mut(key.socket)) else {
+            return;
+        };
+        if node.case(key.port).is_none() {
+            node.cases.reserve_exact(1);
+            node.cases.push(Case::new(Port::unseen(key)));
+            node.cases.sort_by_key(|case| case.port.key);
+        }
+    }
+
+    fn note_socket(&mut self, id: DeviceId, status: &SocketStatus, now: Now) -> Result<(), Fatal> {
+        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
+        let is_new = gateway.node(status.socket).is_none();
+        let node = gateway.node_or_new(status.socket);
+        let record = &mut node.record;
+        let other_firmware = record.firmware != Some(status.firmware);
+        record.firmware = Some(status.firmware);
+        record.temperature_c = Some(status.temperature_c);
+        record.rssi = Some(status.rssi);
+        record.last_seen = Some(now.wall);
+        record.heard = Some(now.up);
+        self.socket_touched(id, status.socket, is_new || other_firmware, now);
+        if other_firmware { self.judge_policies(id, now) } else { Ok(()) }
+    }
+
+    /// The answer to a start or a stop, maybe late, maybe again.
+    fn handle_switch_answer(
+        &mut self,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        ok: bool,
+        number: Option<crate::ids::BusinessNo>,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let message_id = frame.message_id();
+        let sending = match self.unkept_stop(id, message_id) {
+            Some(key) => Some((key, SendingKind::Stop, None)),
+            None => fatal(self.store.sending(id, message_id))?.and_then(|sending| {
+                let key = PortKey { device: id, socket: sending.socket?, port: sending.port? };
+                Some((key, sending.kind, sending.order_no))
+            }),
+        };
+        let Some((key, kind, order_no)) = sending.filter(|(key, ..)| self.case(*key).is_some()) else {
+            return self.keep(frame, Noted::unmatched(id, "an answer to nothing that was sent"), now);
+        };
+        let numbers: Vec<_> = number.into_iter().collect();
+        self.load_history(key, &numbers, now)?;
+        match (kind, &order_no) {
+            (SendingKind::Start, Some(order_no)) => {
+                self.load_order(key, order_no)?;
+                self.at_port(key, now, |desk: &mut Desk<'_>| desk.start_answered(order_no, ok, number))?;
+            }
+            _ => {
+                self.at_port(key, now, |desk: &mut Desk<'_>| desk.stop_answered(message_id, ok))?;
+            }
+        }
+        self.notes.clear();
+        let noted =
+            Noted { socket: Some(key.socket), port: Some(key), order_no: order_no.as_ref(), ..Noted::accepted(id) };
+        self.keep(frame, noted, now)
+    }
+
+    /// A stop that is under way in memory alone, as the disk was full when it went out.
+    fn unkept_stop(&self, id: DeviceId, message_id: MessageId) -> Option<PortKey> {
+        let gateway = self.gateway(id)?;
+        let mut cases = gateway.nodes.iter().flat_map(|node| &node.cases);
+        let of_it = |case: &&Case| {
+            let stop = case.port.memory.as_ref().and_then(|memory| memory.stop.as_ref());
+            stop.is_some_and(|stop| stop.message_id == message_id)
+        };
+        cases.find(of_it).map(|case| case.port.key)
+    }
+
+    fn load_order(&mut self, key: PortKey, order_no: &OrderNo) -> Result<(), Fatal> {
+        if self.case(key).is_some_and(|case| case.order(order_no).is_some()) {
+            return Ok(());
+        }
+        if let Some(order) = fatal(self.store.order(order_no))?
+            && let Some(case) = self.case_mut(key)
+        {
+            case.take_in(vec![order]);
+        }
+        Ok(())
+    }
+
+    /// An end report: its port decides whose it is; it is acknowledged once durable, whatever became of it.
+    fn handle_end(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        end: &EndReport,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let key = PortKey { device: id, socket: end.socket, port: end.port };
+        if self.case(key).is_none() {
+            // A report can be the first that is heard of a port: it has to be known to remember whose it is.
+            if let Some(gateway) = self.devices.get_mut(&id) {
+                gateway.node_or_new(end.socket);
+            }
+            self.know_port(key, now);
+            self.socket_touched(id, end.socket, true, now);
+            self.keeping.touched(key, crate::port::Dirty::Whole);
+        }
+        let numbers: Vec<_> = end.business_no.into_iter().collect();
+        self.load_history(key, &numbers, now)?;
+        let unit = self.gateway(id).map_or(1, |gateway| gateway.quirks.energy_unit_wh);
+        let report = report_of(end, unit);
+        let fate = self.at_port(key, now, |desk: &mut Desk<'_>| desk.report(&report))?;
+        self.notes.clear();
+        let (verdict, order_no, reason) = match fate {
+            Some(ReportFate::Booked(order_no)) => (FrameVerdict::Accepted, Some(order_no), None),
+            Some(ReportFate::Duplicate(order_no)) => (FrameVerdict::Duplicate, Some(order_no), None),
+            Some(ReportFate::Kept) => (FrameVerdict::Accepted, None, Some("kept until the start is decided")),
+            Some(ReportFate::Nobody) | None => (FrameVerdict::Unmatched, None, Some("an end report of nobody")),
+        };
+        let noted = Noted {
+            device: Some(id),
+            socket: Some(end.socket),
+            port: Some(key),
+            verdict,
+            reason,
+            order_no: order_no.as_ref(),
+        };
+        self.keep(frame, noted, now)?;
+        let ack = self.end_ack(id, end.kind, end.sequence, end.socket.get(), end.port.get());
+        self.held.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+        Ok(())
+    }
+
+    fn end_ack(&self, id: DeviceId, kind: EndKind, sequence: Sequence, socket: u8, port: u8) -> Downlink {
+        if kind == EndKind::Fee {
+            return Downlink::FeeEndAck(FeeEndAck::new(sequence, ResultByte::OK, socket, port));
+        }
+        let echoes = self.gateway(id).is_some_and(|gateway| gateway.quirks.end_ack == EndAck::Echo);
+        let form = if echoes { EndAckForm::Echo(kind) } else { EndAckForm::Usual };
+        Downlink::EndAck(crate::bkv::EndAck { form, socket, result: ResultByte::OK })
+    }
+
+    /// A well-formed frame that makes no sense. An end report is acknowledged all the same: a device that is not
+    /// acknowledged repeats, reconnects and takes its sockets along for ever.
+    fn handle_nonsense(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        error: &DecodeError,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        log::debug!("violation device={id} {error}");
+        let salvaged = salvage(frame);
+        let socket = salvaged.and_then(|salvaged| salvaged.socket).and_then(SocketNo::new);
+        let port = salvaged.and_then(|salvaged| salvaged.port).and_then(crate::ids::PortNo::new);
+        let key = socket.zip(port).map(|(socket, port)| PortKey { device: id, socket, port });
+        let reason = error.to_string();
+        let noted = Noted { socket, port: key, ..Noted::malformed(Some(id), &reason) };
+        self.keep(frame, noted, now)?;
+        match salvaged {
+            Some(Salvaged { kind: SalvagedKind::End(kind), sequence, socket, port }) => {
+                let ack = self.end_ack(id, kind, sequence, socket.unwrap_or(0), port.unwrap_or(0));
+                self.held.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+            }
+            Some(Salvaged { kind: SalvagedKind::Status, sequence, .. }) => {
+                let ack = Downlink::StatusAck(StatusAck::new(sequence, ResultByte::REFUSED));
+                self.ready.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+            }
+            Some(Salvaged { kind: SalvagedKind::Abnormal, sequence, socket, .. }) => {
+                let ack = Downlink::AbnormalAck(AbnormalAck::new(sequence, socket.unwrap_or(0), ResultByte::REFUSED));
+                self.held.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The device's own report of something abnormal: told once, acknowledged once durable.
+    fn handle_abnormal(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        event: &Abnormal,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let repeated = self.is_repeated(id, frame, now)?;
+        if !repeated {
+            let mut more = serde_json::Map::new();
+            more.insert("socket".to_owned(), event.socket.get().into());
+            for setting in &event.settings {
+                more.insert(setting.key.name().to_owned(), setting_value(setting));
+            }
+            log::warn!("abnormal event device={id} socket={}", event.socket);
+            let data = device_event(Some(id), Value::Object(more));
+            self.tell(Stream::Abnormal, "abnormal.reported", Some(id), None, &data, now)?;
+        }
+        let verdict = if repeated { FrameVerdict::Duplicate } else { FrameVerdict::Accepted };
+        self.keep(frame, Noted { socket: Some(event.socket), verdict, ..Noted::accepted(id) }, now)?;
+        let ack = Downlink::AbnormalAck(AbnormalAck::new(event.sequence, event.socket.get(), ResultByte::OK));
+        self.held.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+        Ok(())
+    }
+
+    /// A swiped card is answered "off" and told, until cards are supported.
+    fn handle_card(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        swipe: CardSwipe,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let key = PortKey { device: id, socket: swipe.socket, port: swipe.port };
+        let repeated = self.is_repeated(id, frame, now)?;
+        if !repeated {
+            let more = json!({ "card_no": swipe.card_no.to_string(), "business_no": swipe.business_no });
+            log::info!("card refused port={key}");
+            self.tell(Stream::Device, "card.refused", Some(id), None, &port_event(key, more), now)?;
+        }
+        let verdict = if repeated { FrameVerdict::Duplicate } else { FrameVerdict::Accepted };
+        self.keep(frame, Noted { socket: Some(swipe.socket), port: Some(key), verdict, ..Noted::accepted(id) }, now)?;
+        let off: CardOrder = swipe.turned_down();
+        let message_id = self.store.next_message_id();
+        self.held.send(conn, |out| Downlink::CardOrder(off).encode_into(id, message_id, out));
+        Ok(())
+    }
+
+    /// The same bytes within two minutes: the device repeats what was not acknowledged in time.
+    fn is_repeated(&self, id: DeviceId, frame: &Frame<'_>, now: Now) -> Result<bool, Fatal> {
+        let since = crate::clock::UpTime(now.up.0.saturating_sub(crate::limits::REPETITION_MS));
+        fatal(self.store.has_frame_since(id, frame.bytes(), since))
+    }
+
+    fn handle_network_list(
+        &mut self,
+        id: DeviceId,
+        frame: &Frame<'_>,
+        list: &NetworkList,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        for listed in &list.sockets {
+            let Some(gateway) = self.devices.get_mut(&id) else { break };
+            let record = &mut gateway.node_or_new(listed.socket).record;
+            record.mac = Some(listed.mac.to_string());
+            record.uid = Some(listed.uid.iter().map(|byte| format!("{byte:02x}")).collect());
+            self.socket_touched(id, listed.socket, true, now);
+        }
+        self.keep(frame, Noted::accepted(id), now)
+    }
+
+    /// Sends the start of an order, once it is durable.
+    pub(super) fn send_start(
+        &mut self,
+        key: PortKey,
+        order_no: &OrderNo,
+        message_id: MessageId,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.note_sending(key, message_id, SendingKind::Start, Some(order_no), now)?;
+        let Some(gateway) = self.gateway(key.device) else { return Ok(()) };
+        let Some(conn) = gateway.conn else { return Ok(()) };
+        let plan = gateway.node(key.socket).and_then(|node| node.case(key.port)).and_then(|case| case.order(order_no));
+        let Some(plan) = plan.and_then(|order| order.plan.as_ref()) else { return Ok(()) };
+        let start = start_of(key, plan, gateway.quirks.tiers_command);
+        let bytes = start.encode(key.device, message_id);
+        self.keep_sent(key, &bytes, Some(order_no), now)?;
+        self.held.send(conn, |out| out.extend_from_slice(&bytes));
+        Ok(())
+    }
+
+    /// Switches a port off, at once: stops wait for nothing.
+    pub(super) fn send_stop(
+        &mut self,
+        key: PortKey,
+        order_no: Option<&OrderNo>,
+        message_id: MessageId,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        self.note_sending(key, message_id, SendingKind::Stop, order_no, now)?;
+        let Some(conn) = self.gateway(key.device).and_then(|gateway| gateway.conn) else { return Ok(()) };
+        let off = Downlink::Switch(Switch { socket: key.socket, port: key.port, order: SwitchOrder::Off });
+        let bytes = off.encode(key.device, message_id);
+        self.ready.send(conn, |out| out.extend_from_slice(&bytes));
+        self.keep_sent(key, &bytes, order_no, now)
+    }
+
+    /// Asks a socket what its ports do.
+    pub(super) fn send_query(
+        &mut self,
+        conn: ConnId,
+        id: DeviceId,
+        socket: SocketNo,
+        message_id: MessageId,
+        now: Now,
+    ) -> Result<(), Fatal> {
+        let bytes = Downlink::QueryStatus(QueryStatus { socket }).encode(id, message_id);
+        let of_order = self.ports_of(id, socket).into_iter().find_map(|key| {
+            let order = self.case(key)?.open_order()?;
+            Some((key, order.order_no.clone()))
+        });
+        if let Some((key, order_no)) = of_order {
+            self.keep_sent(key, &bytes, Some(&order_no), now)?;
+        }
+        self.ready.send(conn, |out| out.extend_from_slice(&bytes));
+        Ok(())
+    }
+
+    fn keep_sent(&mut self, key: PortKey, bytes: &[u8], order_no: Option<&OrderNo>, now: Now) -> Result<(), Fatal> {
+        let frame = Kept {
+            device: Some(key.device),
+            socket: Some(key.socket),
+            port: Some(key),
+            direction: Direction::Down,
+            bytes,
+            verdict: FrameVerdict::Sent,
+            reason: None,
+            order_no,
+        };
+        self.note_frame(frame, now)
+    }
+
+    fn keep(&mut self, frame: &Frame<'_>, noted: Noted<'_>, now: Now) -> Result<(), Fatal> {
+        let kept = Kept {
+            device: noted.device,
+            socket: noted.socket,
+            port: noted.port,
+            direction: Direction::Up,
+            bytes: frame.bytes(),
+            verdict: noted.verdict,
+            reason: noted.reason,
+            order_no: noted.order_no,
+        };
+        self.note_frame(kept, now)
+    }
+}
+
+/// What the journal says of a frame.
+#[derive(Debug, Clone, Copy)]
+struct Noted<'a> {
+    device: Option<DeviceId>,
+    socket: Option<SocketNo>,
+    port: Option<PortKey>,
+    verdict: FrameVerdict,
+    reason: Option<&'a str>,
+    order_no: Option<&'a OrderNo>,
+}
+
+impl<'a> Noted<'a> {
+    const fn accepted(device: DeviceId) -> Self {
+        Self {
+            device: Some(device),
+            socket: None,
+            port: None,
+            verdict: FrameVerdict::Accepted,
+            reason: None,
+            order_no: None,
+        }
+    }
+
+    const fn unmatched(device: DeviceId, reason: &'a str) -> Self {
+        Self { verdict: FrameVerdict::Unmatched, reason: Some(reason), ..Self::accepted(device) }
+    }
+
+    const fn malformed(device: Option<DeviceId>, reason: &'a str) -> Self {
+        Self {
+            device,
+            socket: None,
+            port: None,
+            verdict: FrameVerdict::Malformed,
+            reason: Some(reason),
+            order_no: None,
+        }
+    }
+}
+
+/// Why a status goes into the journal: something changed, or an order hangs on it.
+#[derive(Debug, Default)]
+struct Notable {
+    is: bool,
+    port: Option<PortKey>,
+    order_no: Option<OrderNo>,
+}
+
+fn non_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn setting_value(setting: &Setting) -> Value {
+    match (setting.as_number(), &setting.value) {
+        (Some(number), _) => number.into(),
+        (None, SettingValue::Raw(bytes)) => bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+        (None, _) => Value::Null,
+    }
+}
+
+/// The report as decisions see it: scaled, no bytes.
+fn report_of(end: &EndReport, unit_wh: u32) -> Report {
+    let energy = |units: u32| WattHours(units.saturating_mul(unit_wh));
+    let tiers: Vec<TierSpent> = end
+        .tiers
+        .iter()
+        .map(|tier| TierSpent { minutes: tier.minutes, energy_wh: tier.energy_units.map(energy) })
+        .collect();
+    // The device tells the two fees; what was spent is their sum.
+    let fees = || end.electricity_fee.zip(end.service_fee).map(|(electricity, service)| electricity + service);
+    Report {
+        number: end.business_no,
+        raw_status: end.status.0,
+        energy: energy(u32::from(end.energy_units.0)),
+        minutes: end.minutes,
+        amount: end.amount.or_else(fees),
+        electricity: end.electricity_fee,
+        service: end.service_fee,
+        settlement_power: end.settlement_power,
+        tiers: (!tiers.is_empty()).then_some(tiers),
+        device_end_time: end.device_end_time.map(|time| time.to_string()),
+        raw_reason: end.raw_reason,
+        card_no: end.card_no.map(|card| card.to_string()),
+    }
+}
+
+/// The frame that orders what was ordered.
+fn start_of(key: PortKey, plan: &Plan, tiers_command: TiersCommand) -> Downlink {
+    let PortKey { socket, port, .. } = key;
+    match plan {
+        Plan::Time { minutes } => {
+            Downlink::Switch(Switch { socket, port, order: SwitchOrder::Time(Minutes(u32::from(*minutes))) })
+        }
+        Plan::Energy { energy_wh } => {
+            Downlink::Switch(Switch { socket, port, order: SwitchOrder::Energy(WattHours(u32::from(*energy_wh))) })
+        }
+        Plan::Tiers { amount_cents, tiers } => {
+            let tiers: Vec<_> = tiers
+                .iter()
+                .map(|tier| crate::bkv::PowerTier {
+                    limit: tier.limit(),
+                    price: Cents(u32::from(tier.price_cents)),
+                    minutes: Minutes(u32::from(tier.minutes)),
+                })
+                .collect();
+            let carrier = match tiers_command {
+                TiersCommand::Control => crate::bkv::Carrier::Control,
+                TiersCommand::Network => crate::bkv::Carrier::Network,
+            };
+            let tiers = crate::bkv::UpTo::from_slice(&tiers).unwrap_or_default();
+            Downlink::StartByTiers(StartByTiers {
+                carrier,
+                socket,
+                port,
+                amount: Cents(u32::from(*amount_cents)),
+                tiers,
+            })
+        }
+        Plan::Fee { amount_cents, service_fee_by, tiers } => {
+            let tiers: Vec<_> = tiers
+                .iter()
+                .map(|tier| {
+                    let until = crate::command::minute_of_day(&tier.until).unwrap_or(0);
+                    crate::bkv::FeeTier {
+                        until_hour: u8::try_from(until / 60).unwrap_or(0),
+                        until_minute: u8::try_from(until % 60).unwrap_or(0),
+                        electricity: Cents(u32::from(tier.electricity_cents)),
+                        service: Cents(u32::from(tier.service_cents)),
+                    }
+                })
+                .collect();
+            let service_fee_by = match service_fee_by {
+                ServiceFeeBy::Time => crate::bkv::ServiceFeeBy::Time,
+                ServiceFeeBy::Energy => crate::bkv::ServiceFeeBy::Energy,
+            };
+            Downlink::StartByFee(StartByFee {
+                sequence: Sequence::MessageId,
+                socket,
+                port,
+                amount: Cents(u32::from(*amount_cents)),
+                service_fee_by,
+                tiers: crate::bkv::UpTo::from_slice(&tiers).unwrap_or_default(),
+                extras: crate::bkv::Extras::default(),
+            })
+        }
+    }
+}
+
+/// Whether a frame of the journal is an end report, readable or not.
+pub(super) fn is_end_report(bytes: &[u8]) -> bool {
+    let frame = Frame::parse(bytes).ok();
+    let salvaged = frame.as_ref().and_then(salvage);
+    salvaged.is_some_and(|salvaged| matches!(salvaged.kind, SalvagedKind::End(_)))
+}

@@ -1,0 +1,69 @@
+//! Single records, read again after a full disk took a turn back, and the few look-ups that a repetition needs.
+
+use rusqlite::OptionalExtension;
+
+use super::{Store, StoreError, devices, ports};
+use crate::clock::UpTime;
+use crate::device::{Device, Socket};
+use crate::ids::{DeviceId, PortKey, SocketNo};
+use crate::port::Port;
+
+/// A repetition stands among the newest rows: no more of the journal is looked at.
+const NEWEST_ROWS: i64 = 1000;
+
+impl Store {
+    /// A device by its id.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
+        let sql = "SELECT device_id, device_model, firmware_version, iccid, rssi, operator_enabled, policy_disabled,
+                          online, last_seen, heard_up, note
+                     FROM devices WHERE device_id = ?1";
+        self.read("read a device", |db| db.prepare_cached(sql)?.query_row([id], devices::device).optional())
+    }
+
+    /// A socket by its number.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn socket(&self, id: DeviceId, no: SocketNo) -> Result<Option<Socket>, StoreError> {
+        let sql = "SELECT device_id, socket_no, mac, uid, firmware, temperature_c, rssi, online, operator_enabled,
+                          policy_disabled, last_seen, heard_up, lost_up
+                     FROM sockets WHERE device_id = ?1 AND socket_no = ?2";
+        self.read("read a socket", |db| db.prepare_cached(sql)?.query_row((id, no), devices::socket).optional())
+    }
+
+    /// A port by its key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn port(&self, key: PortKey) -> Result<Option<Port>, StoreError> {
+        let sql = "SELECT device_id, socket_no, port_no, status, raw_status, business_no, voltage_v, power_w,
+                          current_a, energy_wh, minutes, updated_at, updated_up, memory
+                     FROM ports WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3";
+        let of = (key.device, key.socket, key.port);
+        self.read("read a port", |db| db.prepare_cached(sql)?.query_row(of, ports::port).optional())
+    }
+
+    /// Commands without a reply, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn commands_under_way(&self) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT id FROM commands WHERE reply IS NULL ORDER BY rowid";
+        self.read("read commands", |db| db.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect())
+    }
+
+    /// Whether a device sent exactly these bytes since a moment and they were taken.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn has_frame_since(&self, device: DeviceId, frame: &[u8], since: UpTime) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM journal
+                                   WHERE id > (SELECT max(id) FROM journal) - ?1 AND device_id = ?2 AND up >= ?3
+                                     AND direction = 'up' AND verdict = 'accepted' AND frame = ?4)";
+        let of = (NEWEST_ROWS, device, since, frame);
+        self.read("read the journal", |db| db.prepare_cached(sql)?.query_row(of, |row| row.get(0)))
+    }
+}
