@@ -17,8 +17,13 @@
 pub mod bkv;
 pub mod clock;
 pub mod config;
+mod conn;
+mod control;
 pub mod device;
 pub mod ids;
+pub mod limits;
 pub mod order;
+mod outbox;
 pub mod port;
+pub mod server;
 pub mod turn;
