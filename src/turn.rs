@@ -43,6 +43,7 @@ impl Outputs {
     const KEEP: usize = 64 * 1024;
 
     /// The next one, with its bytes.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its bytes")]
     pub fn next(&mut self) -> Option<(Output, &[u8])> {
         let output = self.queue.pop_front()?;
         let bytes = match &output {

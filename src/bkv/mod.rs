@@ -1,30 +1,23 @@
 //! The device protocol: bytes to meaning and back. No I/O, no clock, no panic on any input.
+//!
+//! ```text
+//! bytes --Deframer--> Frame --Uplink::decode--> Uplink      Downlink --encode--> bytes
+//! ```
+//!
+//! Everything is drawn in `docs/bkv.md`, whose sections the comments here name. Both directions can be read and
+//! written for every message, as the simulated devices stand at the other end.
 
-/// stub
-#[derive(Clone, Copy)]
-pub struct StatusByte(pub u8);
-impl StatusByte {
-    pub fn has_fault(self) -> bool {
-        self.0 & 0x47 != 0
-    }
-    pub fn charging(self) -> bool {
-        self.0 & 0x10 != 0
-    }
-    pub fn no_load(self) -> bool {
-        self.0 & 8 != 0
-    }
-    pub fn metering_fault(self) -> bool {
-        self.0 & 0x40 != 0
-    }
-    pub fn over_temperature(self) -> bool {
-        self.0 & 4 != 0
-    }
-    pub fn over_current(self) -> bool {
-        self.0 & 2 != 0
-    }
-    pub fn over_power(self) -> bool {
-        self.0 & 1 != 0
-    }
-}
-/// stub
-pub struct Frame<'a>(pub &'a [u8]);
+mod code;
+mod error;
+mod explain;
+mod field;
+mod frame;
+mod message;
+mod value;
+
+pub use code::{Command, ControlSub, Key, NetworkSub, Shape, WrapperSub};
+pub use error::{Cause, DecodeError, FrameError, HexError};
+pub use explain::{Explanation, Line, Unexplained, explain, explain_hex};
+pub use frame::{Deframer, Direction, Frame, MAX_FRAME, MIN_FRAME, Skipped};
+pub use message::*;
+pub use value::*;
