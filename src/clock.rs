@@ -116,3 +116,20 @@ impl Clock {
         WallTime(millis)
     }
 }
+
+/// Measures real time, whatever the speed of the [`Clock`]: how long a commit takes is no matter of the site's time.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Begins now.
+    #[expect(clippy::disallowed_methods, reason = "this file is where the clocks are read")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Real time since then.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}

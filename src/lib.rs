@@ -14,21 +14,25 @@
 //! socket <--bytes-- conn <-- bkv::Downlink <-- replies
 //! ```
 
+pub mod agent;
 pub mod ask;
 pub mod bkv;
 pub mod clock;
 pub mod command;
 pub mod config;
+mod conn;
+mod control;
 pub mod device;
 pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod logging;
 pub mod order;
+mod outbox;
 pub mod port;
+pub mod server;
 pub mod site;
 pub mod store;
 pub mod time_text;
 pub mod trust;
-
 pub mod turn;

@@ -1,4 +1,59 @@
-//! Every bound of the agent, and how they relate: asserted when it is compiled.
+//! Every bound of the agent in one place, their relations asserted at compile time.
+
+use std::time::Duration;
+
+use crate::bkv::{MAX_FRAME, MIN_FRAME};
+
+/// Bytes that one connection may hand in a turn; also the size of the one read buffer.
+pub const READ_BYTES: usize = 16 * 1024;
+/// Frames a turn after which the connections that have more wait for the next, so that a commit stays bounded.
+pub const FRAMES_A_TURN: usize = 1000;
+/// Connections taken in a turn from each listener.
+pub const ACCEPTS_A_TURN: usize = 64;
+/// Events taken from one poll.
+pub const EVENTS_A_POLL: usize = 1024;
+/// Connections that the kernel keeps until they are accepted: a site that comes back after a power cut.
+pub const BACKLOG: i32 = 1024;
+/// The longest sleep: nothing is due for longer than this without being looked at again.
+pub const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// Device connections that tokens can tell apart.
+pub const DEVICE_SLOTS: u32 = 0xf000;
+/// Clients of the control socket at the same time.
+pub const CONTROL_CLIENTS: u32 = 160;
+/// The first slot of a client.
+pub const FIRST_CLIENT_SLOT: u32 = DEVICE_SLOTS;
+/// Tokens whose slot is from here on are no connections.
+pub const FIRST_OTHER_SLOT: u32 = 0xfff0;
+/// Files beside the device connections.
+pub const OTHER_FILES: u64 = 64;
+
+/// Bytes that may wait for a device; a reader that lets them pile up is closed.
+pub const DEVICE_WAITING_BYTES: usize = 64 * 1024;
+/// How long part of a frame is waited on.
+pub const PARTIAL_FRAME: Duration = Duration::from_secs(5);
+/// So many protocol errors…
+pub const ERRORS: usize = 20;
+/// … within this time, no good frame among them, close a connection.
+pub const ERRORS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A line of the control socket, without its end.
+pub const CONTROL_LINE: usize = 64 * 1024;
+/// While so many bytes wait for a client, no further line of it is taken.
+pub const CONTROL_PAUSE_BYTES: usize = 64 * 1024;
+/// When more wait, a further reply closes the client. One reply may be larger.
+pub const CONTROL_WAITING_BYTES: usize = 1024 * 1024;
+/// How long a client that was told of its long line may take to hang up.
+pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
+
+/// When accepting is tried again after it failed for want of files or memory.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// The longest that an answer waits for others to share its commit.
+pub const COMMIT_WAIT: Duration = Duration::from_millis(50);
+/// At the end, how long replies may take to leave.
+pub const END_FLUSH: Duration = Duration::from_secs(1);
+/// A warning that repeats itself is given once in this time, with a count.
+pub const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// How long after its close an order can still get an end report, in up-time (contract §5 *Whose end report?*).
 pub const REPORT_MATCHES_FOR_MS: u64 = 7 * 86_400_000;
@@ -14,3 +69,14 @@ pub const RETENTION_MS: u64 = 3_600_000;
 pub const REFUSAL_TOLD_MS: u64 = 60_000;
 /// Subjects whose refusals are counted at the same time.
 pub const REFUSALS_COUNTED: usize = 256;
+
+const _: () = assert!(READ_BYTES >= MAX_FRAME, "a frame fits one read");
+const _: () = assert!(READ_BYTES / MIN_FRAME < FRAMES_A_TURN, "one connection cannot use up a turn");
+const _: () = assert!(DEVICE_WAITING_BYTES > MAX_FRAME, "a frame can wait");
+const _: () = assert!(CONTROL_LINE > READ_BYTES, "a long line is told from a read");
+const _: () = assert!(CONTROL_PAUSE_BYTES < CONTROL_WAITING_BYTES, "a client is paused before it is closed");
+const _: () = assert!(CONTROL_CLIENTS >= 128, "as promised");
+const _: () = assert!(FIRST_CLIENT_SLOT + CONTROL_CLIENTS <= FIRST_OTHER_SLOT && FIRST_OTHER_SLOT <= 0xffff);
+const _: () = assert!(ACCEPTS_A_TURN < BACKLOG as usize && BACKLOG >= 1024);
+const _: () = assert!(END_FLUSH.as_millis() + COMMIT_WAIT.as_millis() < 5000, "the end takes less than 5 s");
+const _: () = assert!(REPETITION_MS < REPORT_MATCHES_FOR_MS && NOTE_UP_TIME_MS <= 60_000);

@@ -43,6 +43,7 @@ impl Outputs {
     const KEEP: usize = 64 * 1024;
 
     /// The next one, with its bytes.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend its bytes")]
     pub fn next(&mut self) -> Option<(Output, &[u8])> {
         let output = self.queue.pop_front()?;
         let bytes = match &output {
@@ -50,6 +51,22 @@ impl Outputs {
             Output::Close(_) => &[],
         };
         Some((output, bytes))
+    }
+
+    /// As [`Outputs::next`], but what goes to one device in a row comes as one, so that it leaves in one write.
+    pub fn next_joined(&mut self) -> Option<(Output, &[u8])> {
+        if let Some(Output::Send(to, first)) = self.queue.front() {
+            let (to, mut joined) = (*to, first.clone());
+            self.queue.pop_front();
+            while let Some(Output::Send(next, range)) = self.queue.front()
+                && (*next, range.start) == (to, joined.end)
+            {
+                joined.end = range.end;
+                self.queue.pop_front();
+            }
+            self.queue.push_front(Output::Send(to, joined));
+        }
+        self.next()
     }
 
     /// To be called when all were taken: the bytes are free again.
@@ -178,4 +195,29 @@ pub trait Core {
 
     /// Who a connection belongs to, for log lines.
     fn device_of(&self, conn: ConnId) -> Option<DeviceId>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_to_one_device_in_a_row_leaves_as_one() {
+        let mut outputs = Outputs::default();
+        for (to, bytes) in [(1, "a"), (1, "b"), (2, "c"), (1, "d"), (1, "e")] {
+            outputs.send(ConnId(to), |out| out.extend_from_slice(bytes.as_bytes()));
+        }
+        outputs.close(ConnId(1));
+        outputs.send(ConnId(1), |out| out.push(b'f'));
+        let mut taken = Vec::new();
+        while let Some((output, bytes)) = outputs.next_joined() {
+            let to = match output {
+                Output::Send(to, _) | Output::Close(to) => to.0,
+                Output::Reply(to, _) => to.0,
+            };
+            taken.push((to, String::from_utf8(bytes.to_vec()).unwrap()));
+        }
+        let expected = [(1, "ab"), (2, "c"), (1, "de"), (1, ""), (1, "f")];
+        assert_eq!(taken, expected.map(|(to, bytes)| (to, bytes.to_owned())));
+    }
 }

@@ -94,8 +94,9 @@ fn parse(name: &str, arguments: &mut Arguments) -> Result<Task, Failure> {
 }
 
 fn perform(task: Task, config: Option<PathBuf>) -> Outcome {
+    let config = config.or_else(from_environment);
     match task {
-        Task::Run => run::run(load(config)?),
+        Task::Run => run::run(load(config.clone())?, config),
         Task::Demo(options) => demo::run(load(config)?, options),
         Task::Simulate(options) => simulate::run(options),
         Task::Command(options) => command::run(&load(config)?, &options),
@@ -106,10 +107,14 @@ fn perform(task: Task, config: Option<PathBuf>) -> Outcome {
     }
 }
 
-/// From `--config`, else from `CHARGEGATE_CONFIG`, else the built-in defaults.
+/// The file that `CHARGEGATE_CONFIG` names.
+fn from_environment() -> Option<PathBuf> {
+    std::env::var_os("CHARGEGATE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// From a file, or the built-in defaults.
 fn load(file: Option<PathBuf>) -> Result<Config, Failure> {
-    let from_environment = || std::env::var_os("CHARGEGATE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
-    match file.or_else(from_environment) {
+    match file {
         Some(file) => Ok(Config::load(&file)?),
         None => Ok(Config::default()),
     }
