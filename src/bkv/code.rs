@@ -294,8 +294,12 @@ pub enum Shape {
     U32,
     /// A number of eight bytes.
     U64,
-    /// A sub-command of the wrapper.
+    /// A sub-command of `1000`.
     Sub,
+    /// A sub-command of `0005`.
+    NetworkSub,
+    /// A sub-command of `0015`.
+    ControlSub,
     /// A gateway id.
     Gateway,
     /// A socket number.
@@ -345,9 +349,15 @@ impl Shape {
     pub const fn width(self) -> Option<usize> {
         match self {
             Self::Bytes | Self::Items | Self::Text | Self::Address => None,
-            Self::U8 | Self::Socket | Self::Port | Self::Result | Self::Status | Self::Celsius | Self::Percent => {
-                Some(1)
-            }
+            Self::U8
+            | Self::NetworkSub
+            | Self::ControlSub
+            | Self::Socket
+            | Self::Port
+            | Self::Result
+            | Self::Status
+            | Self::Celsius
+            | Self::Percent => Some(1),
             Self::U16
             | Self::Sub
             | Self::Firmware
@@ -375,6 +385,8 @@ impl Shape {
             Self::Items => format!("{} bytes of items", raw.len()),
             Self::Text => text(raw),
             Self::Sub => WrapperSub::from_code(number as u16).name().to_owned(),
+            Self::NetworkSub => NetworkSub::from_code(number as u8).name().to_owned(),
+            Self::ControlSub => ControlSub::from_code(number as u8).name().to_owned(),
             Self::Gateway => hex(raw),
             Self::Port => match number {
                 0 => "0 (A)".to_owned(),
