@@ -195,8 +195,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A byte that has only one meaning here.
-    pub(crate) fn exactly(&mut self, field: &'static str, value: u8) -> Result<(), Fault> {
-        let found = self.byte(field, Shape::U8)?;
+    pub(crate) fn exactly(&mut self, field: &'static str, shape: Shape, value: u8) -> Result<(), Fault> {
+        let found = self.byte(field, shape)?;
         if found == value {
             return Ok(());
         }
@@ -204,8 +204,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A number of two bytes that is 0 here.
-    pub(crate) fn zero(&mut self, field: &'static str) -> Result<(), Fault> {
-        match self.word(field, Shape::U16)? {
+    pub(crate) fn zero(&mut self, field: &'static str, shape: Shape) -> Result<(), Fault> {
+        match self.word(field, shape)? {
             0 => Ok(()),
             other => Err(self.fault_before(2, field, Cause::OutOfRange { value: other.into() })),
         }
