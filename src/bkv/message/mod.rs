@@ -160,7 +160,7 @@ impl Uplink {
     }
 
     fn read_network(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::NetworkSub)?;
         Ok(match NetworkSub::from_code(sub) {
             NetworkSub::Refresh if r.left() != 1 => Self::NetworkList(NetworkList::read(r)?),
             NetworkSub::Refresh | NetworkSub::Add | NetworkSub::Delete => {
@@ -174,7 +174,7 @@ impl Uplink {
     }
 
     fn read_control(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::ControlSub)?;
         Ok(match ControlSub::from_code(sub) {
             ControlSub::ChargeEnd => Self::ChargeEnd(ChargeEnd::read(r)?),
             ControlSub::TiersEnd => Self::TiersEnd(TiersEnd::read(r)?),
@@ -329,7 +329,7 @@ impl Downlink {
     }
 
     fn read_network(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::NetworkSub)?;
         Ok(match NetworkSub::from_code(sub) {
             NetworkSub::Refresh => Self::NetworkRefresh(NetworkRefresh::read(r)?),
             NetworkSub::Add => Self::NetworkChange(NetworkChange::read_add(r)?),
@@ -340,7 +340,7 @@ impl Downlink {
     }
 
     fn read_control(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::ControlSub)?;
         Ok(match ControlSub::from_code(sub) {
             ControlSub::Switch => Self::Switch(Switch::read(r)?),
             ControlSub::StartByTiers => Self::StartByTiers(StartByTiers::read(r, Carrier::Control)?),
@@ -464,10 +464,10 @@ fn check_header(frame: &Frame<'_>, direction: Direction) -> Result<(), Fault> {
 }
 
 /// `n` and the sub-command of `0005` and `0015`; `n` counts the bytes behind the sub-command.
-fn counted_sub(r: &mut Reader<'_>) -> Result<u8, Fault> {
+fn counted_sub(r: &mut Reader<'_>, shape: Shape) -> Result<u8, Fault> {
     let offset = r.offset();
     let declared = usize::from(r.word("n", Shape::U16)?);
-    let sub = r.byte("sub", Shape::U8)?;
+    let sub = r.byte("sub", shape)?;
     if declared != r.left() {
         return Err(Fault { field: "n", offset, cause: Cause::Length { declared, found: r.left() } });
     }
