@@ -114,18 +114,18 @@ impl Opening<'_> {
     /// Looks at the first bytes of the file without SQLite, which would play back a log that it finds.
     fn check_header(&self) -> Result<(), OpenError> {
         let mut header = [0; 100];
-        match File::open(self.path).and_then(|file| read_up_to(file, &mut header)) {
+        let length = match File::open(self.path).and_then(|file| read_up_to(file, &mut header)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.failed(error)),
-            Ok(0) => return Ok(()),
-            Ok(length) if length < header.len() || !header.starts_with(b"SQLite format 3\0") => {
-                return Err(self.damaged("it does not begin as an SQLite file does"));
-            }
-            Ok(_) => {}
+            Ok(length) => length,
+        };
+        // A file whose creation was cut short has a journal beside it, which says how to undo that.
+        let half_created = beside(self.path, "-journal").metadata().is_ok_and(|journal| journal.len() > 0);
+        if length < header.len() || !header.starts_with(b"SQLite format 3\0") {
+            let fresh = length == 0 || half_created;
+            return if fresh { Ok(()) } else { Err(self.damaged("it does not begin as an SQLite file does")) };
         }
         let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        // A file whose creation was cut short has a journal beside it, which says how to undo that.
-        let half_created = journal_beside(self.path).metadata().is_ok_and(|journal| journal.len() > 0);
         self.judge(number(68), number(60), half_created)
     }
 
@@ -311,10 +311,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-fn journal_beside(path: &Path) -> PathBuf {
-    beside(path, "-journal")
 }
 
 fn read_up_to(mut file: File, into: &mut [u8]) -> io::Result<usize> {
