@@ -691,7 +691,7 @@ fn an_alert_is_raised_once_and_cleared_once() {
     let mut store = place.open();
     let (site, port) =
         (Subject::default(), Subject { device: Some(device_id()), socket: Some(socket_no(0)), port: Some(PortNo::A) });
-    let mut raise = |store: &mut Store, subject| {
+    let raise = |store: &mut Store, subject| {
         store.raise_alert("port_fault", Severity::Warning, subject, WALL, &json!({"bit": 6})).unwrap()
     };
     assert_eq!(raise(&mut store, port), Some(1));

@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::row::{Columns, json};
 use super::{Store, StoreError};
 use crate::clock::UpTime;
-use crate::ids::{BusinessNo, DeciWatts, OrderNo, PortKey};
-use crate::order::{Course, EndReason, Order, OrderStatus};
+use crate::ids::{BusinessNo, DeciWatts, MessageId, OrderNo, PortKey};
+use crate::order::{Course, EndReason, Order, OrderStatus, StartCourse};
 
 /// The columns in the order in which [`order`] reads them.
 macro_rules! select {
@@ -16,7 +16,9 @@ macro_rules! select {
                     created_up, start_time, end_time, end_reason, settlement, final, revision, verdict, energy_wh,
                     energy_max_wh, minutes, minutes_max, spent_cents, electricity_cents, service_cents,
                     settlement_power_w, tiers, peak_power_w, raw_reason, raw_status, device_end_time, started_by,
-                    stopped_by, card_no, flags, figures_up, loads, load_power_dw, closed_up, course
+                    stopped_by, card_no, flags, figures_up, loads, load_power_dw, closed_up, start_id,
+                    start_first_up, start_last_up, start_sendings, start_expires_at, accepted_up,
+                    course
                FROM orders ",
             $rest
         )
@@ -42,9 +44,10 @@ pub(super) const SET_BODY: &str = "UPDATE orders
                   SET (business_no, mode, plan, start_time, end_time, end_reason, settlement, revision, verdict,
                        energy_wh, energy_max_wh, minutes, minutes_max, spent_cents, electricity_cents, service_cents,
                        settlement_power_w, tiers, peak_power_w, raw_reason, raw_status, device_end_time, started_by,
-                       stopped_by, card_no, flags, figures_up, loads, load_power_dw, course)
+                       stopped_by, card_no, flags, figures_up, loads, load_power_dw, start_id, start_first_up,
+                       start_last_up, start_sendings, start_expires_at, accepted_up, course)
                     = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                       ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
+                       ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
                 WHERE serial = ?1";
 
 impl Store {
@@ -223,7 +226,8 @@ fn update_keys(db: &rusqlite::Connection, serial: i64, order: &Order) -> rusqlit
 }
 
 fn update_body(db: &rusqlite::Connection, serial: i64, order: &Order) -> rusqlite::Result<()> {
-    let course = (order.course != Course::default()).then_some(&order.course);
+    let start = order.course.start.as_ref();
+    let last_sent = start.filter(|start| start.last_sent != start.first_sent).map(|start| start.last_sent);
     db.prepare_cached(SET_BODY)?
         .execute(params![
             serial,
@@ -256,7 +260,13 @@ fn update_body(db: &rusqlite::Connection, serial: i64, order: &Order) -> rusqlit
             order.figures_up,
             not_zero(order.loads),
             not_zero(order.load_power.0),
-            course.map(json).transpose()?,
+            start.map(|start| start.message_id),
+            start.map(|start| start.first_sent),
+            last_sent,
+            start.map(|start| start.sendings),
+            start.and_then(|start| start.expires_at),
+            start.and_then(|start| start.accepted),
+            rest_of_course(&order.course)?,
         ])
         .map(drop)
 }
@@ -308,7 +318,39 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         course: Course::default(),
     };
     let closed = columns.take()?;
+    let start = start_columns(&mut columns)?;
     order.course = columns.take_json()?.unwrap_or_default();
     order.course.closed = closed;
+    order.course.start = start.map(|start| {
+        let StartCourse { tries, asking, refusal, restarted, .. } = order.course.start.unwrap_or_default();
+        StartCourse { tries, asking, refusal, restarted, ..start }
+    });
     Ok(order)
+}
+
+/// What every start has; the rest of it stands in the course.
+fn start_columns(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<StartCourse>> {
+    let message_id: Option<MessageId> = columns.take()?;
+    let first_sent: Option<UpTime> = columns.take()?;
+    let last_sent: Option<UpTime> = columns.take()?;
+    let sendings: Option<u8> = columns.take()?;
+    let expires_at = columns.take()?;
+    let accepted = columns.take()?;
+    let (Some(message_id), Some(first_sent)) = (message_id, first_sent) else { return Ok(None) };
+    let (last_sent, sendings) = (last_sent.unwrap_or(first_sent), sendings.unwrap_or(1));
+    Ok(Some(StartCourse {
+        message_id,
+        first_sent,
+        last_sent,
+        sendings,
+        expires_at,
+        accepted,
+        ..StartCourse::default()
+    }))
+}
+
+/// What of a course has no column: for most orders nothing.
+fn rest_of_course(course: &Course) -> rusqlite::Result<Option<String>> {
+    let text = json(course)?;
+    Ok((text != "{}" && text != r#"{"start":{}}"#).then_some(text))
 }
