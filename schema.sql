@@ -81,7 +81,13 @@ CREATE TABLE orders (
   created_up         INTEGER NOT NULL,
   mode               TEXT,
   plan               TEXT,
-  course             TEXT,    -- JSON: what the agent remembers of it
+  start_id           INTEGER, -- message id of the start, its first sending, its last when there were more
+  start_first_up     INTEGER,
+  start_last_up      INTEGER,
+  start_sendings     INTEGER,
+  start_expires_at   INTEGER,
+  accepted_up        INTEGER,
+  course             TEXT,    -- JSON: what else the agent remembers of it
   started_by         TEXT,
   start_time         INTEGER,
   business_no        INTEGER,

@@ -343,34 +343,40 @@ pub struct TierSpent {
     pub energy_wh: Option<WattHours>,
 }
 
-/// How the start of an order went. Kept with the order: an answer may come after reconnects and restarts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How the start of an order went. Kept with the order: an answer may come after reconnects and restarts. What
+/// every start has, the store keeps in columns of its own, which are narrower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct StartCourse {
     /// Of all sendings of this start.
+    #[serde(skip)]
     pub message_id: MessageId,
     /// First sending.
+    #[serde(skip)]
     pub first_sent: UpTime,
     /// Last sending.
+    #[serde(skip)]
     pub last_sent: UpTime,
     /// How often it was sent.
+    #[serde(skip)]
     pub sendings: u8,
     /// Repetitions, and questions without a reply.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub tries: u8,
     /// Since when the socket is asked before the next repetition; none while an answer is awaited.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub asking: Option<UpTime>,
     /// A refusal came that decides nothing: idle when asked means refused.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub refusal: bool,
     /// The agent was restarted while it was pending: it is not sent again.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub restarted: bool,
     /// When the start was accepted.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip)]
     pub accepted: Option<UpTime>,
     /// Not repeated after this moment.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip)]
     pub expires_at: Option<WallTime>,
 }
 

@@ -64,6 +64,12 @@ macro_rules! select {
     };
 }
 
+pub(super) const OPEN_ONE: &str = select!(
+    "WHERE cleared_at IS NULL AND rule = ?1 AND ifnull(device_id, '') = ifnull(?2, '')
+               AND ifnull(socket_no, -1) = ifnull(?3, -1) AND ifnull(port_no, -1) = ifnull(?4, -1)"
+);
+pub(super) const OPEN: &str = select!("WHERE cleared_at IS NULL");
+
 impl Store {
     /// Raises an alert; `None` when the rule's alert about this subject is open already.
     ///
@@ -126,13 +132,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open_alert(&self, rule: &str, subject: Subject) -> Result<Option<Alert>, StoreError> {
-        let sql = select!(
-            "WHERE cleared_at IS NULL AND rule = ?1 AND ifnull(device_id, '') = ifnull(?2, '')
-               AND ifnull(socket_no, -1) = ifnull(?3, -1) AND ifnull(port_no, -1) = ifnull(?4, -1)"
-        );
         self.read("read an alert", |db| {
             let Subject { device, socket, port } = subject;
-            db.prepare_cached(sql)?.query_row(params![rule, device, socket, port], alert).optional()
+            db.prepare_cached(OPEN_ONE)?.query_row(params![rule, device, socket, port], alert).optional()
         })
     }
 
@@ -141,9 +143,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open_alerts(&self) -> Result<Vec<Alert>, StoreError> {
-        let sql = select!("WHERE cleared_at IS NULL");
         let mut alerts: Vec<Alert> =
-            self.read("read alerts", |db| db.prepare_cached(sql)?.query_map([], alert)?.collect())?;
+            self.read("read alerts", |db| db.prepare_cached(OPEN)?.query_map([], alert)?.collect())?;
         alerts.sort_by_key(|alert| alert.id);
         Ok(alerts)
     }

@@ -74,15 +74,19 @@ pub struct Sending {
     pub order_no: Option<OrderNo>,
 }
 
+pub(super) const BY_ID: &str = "SELECT id, at, created_up, source, actor, type, payload, reply, order_no
+                     FROM commands WHERE id = ?1";
+pub(super) const SET_REPLY: &str = "UPDATE commands SET reply = ?2, order_no = coalesce(?3, order_no) WHERE id = ?1";
+pub(super) const SENDING: &str = "SELECT device_id, message_id, kind, sent_up, socket_no, port_no, order_no
+                     FROM sendings WHERE message_id = ?1 AND device_id = ?2";
+
 impl Store {
     /// A command by its id.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn command(&self, id: &str) -> Result<Option<CommandRow>, StoreError> {
-        let sql = "SELECT id, at, created_up, source, actor, type, payload, reply, order_no
-                     FROM commands WHERE id = ?1";
-        self.read("read a command", |db| db.prepare_cached(sql)?.query_row([id], command).optional())
+        self.read("read a command", |db| db.prepare_cached(BY_ID)?.query_row([id], command).optional())
     }
 
     /// Takes in a new command, or writes it again.
@@ -116,8 +120,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn set_reply(&mut self, id: &str, reply: &str, order_no: Option<&OrderNo>) -> Result<(), StoreError> {
-        let sql = "UPDATE commands SET reply = ?2, order_no = coalesce(?3, order_no) WHERE id = ?1";
-        self.write("write a reply", |db| db.prepare_cached(sql)?.execute((id, reply, order_no)))?;
+        self.write("write a reply", |db| db.prepare_cached(SET_REPLY)?.execute((id, reply, order_no)))?;
         Ok(())
     }
 
@@ -147,10 +150,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn sending(&self, device: DeviceId, message_id: MessageId) -> Result<Option<Sending>, StoreError> {
-        let sql = "SELECT device_id, message_id, kind, sent_up, socket_no, port_no, order_no
-                     FROM sendings WHERE message_id = ?1 AND device_id = ?2";
         self.read("read a sending", |db| {
-            db.prepare_cached(sql)?.query_row(params![message_id, device], sending).optional()
+            db.prepare_cached(SENDING)?.query_row(params![message_id, device], sending).optional()
         })
     }
 }

@@ -7,6 +7,11 @@ use super::{Store, StoreError};
 use crate::device::{Device, Socket};
 use crate::ids::DeviceId;
 
+pub(super) const DEVICE_SEEN: &str =
+    "UPDATE devices SET (last_seen, heard_up, rssi) = (?2, ?3, ?4) WHERE device_id = ?1";
+pub(super) const SOCKET_SEEN: &str = "UPDATE sockets SET (last_seen, heard_up, temperature_c, rssi) = (?3, ?4, ?5, ?6)
+                    WHERE device_id = ?1 AND socket_no = ?2";
+
 impl Store {
     /// All devices, by id.
     ///
@@ -100,10 +105,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn put_device_seen(&mut self, device: &Device) -> Result<(), StoreError> {
-        let sql = "UPDATE devices SET (last_seen, heard_up, rssi) = (?2, ?3, ?4) WHERE device_id = ?1";
         self.write("write a device", |db| {
             let moving = params![device.id, device.last_seen, device.heard, device.rssi];
-            db.prepare_cached(sql)?.execute(moving)
+            db.prepare_cached(DEVICE_SEEN)?.execute(moving)
         })?;
         Ok(())
     }
@@ -113,10 +117,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn put_socket_seen(&mut self, socket: &Socket) -> Result<(), StoreError> {
-        let sql = "UPDATE sockets SET (last_seen, heard_up, temperature_c, rssi) = (?3, ?4, ?5, ?6)
-                    WHERE device_id = ?1 AND socket_no = ?2";
         self.write("write a socket", |db| {
-            db.prepare_cached(sql)?.execute(params![
+            db.prepare_cached(SOCKET_SEEN)?.execute(params![
                 socket.device,
                 socket.no,
                 socket.last_seen,

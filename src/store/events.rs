@@ -68,6 +68,11 @@ pub struct StreamRange {
     pub next: u64,
 }
 
+pub(super) const FROM: &str = "SELECT stream, seq, at, created_up, clock, type, device_id, order_no, data, crc
+                     FROM events WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
+pub(super) const OLDEST: &str = "SELECT min(seq) FROM events WHERE stream = ?1";
+pub(super) const NEWEST: &str = "SELECT max(seq) FROM events WHERE stream = ?1";
+
 impl Store {
     /// Adds an event and returns its number, which rises by one from 1 on.
     ///
@@ -112,10 +117,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn events_from(&self, stream: Stream, seq: u64, limit: u32) -> Result<Vec<Event>, StoreError> {
-        let sql = "SELECT stream, seq, at, created_up, clock, type, device_id, order_no, data, crc
-                     FROM events WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
         self.read("read events", |db| {
-            db.prepare_cached(sql)?.query_map(params![stream, super::to_i64(seq), limit], event)?.collect()
+            db.prepare_cached(FROM)?.query_map(params![stream, super::to_i64(seq), limit], event)?.collect()
         })
     }
 
@@ -125,11 +128,10 @@ impl Store {
     /// [`StoreError`].
     pub fn streams(&self) -> Result<BTreeMap<Stream, StreamRange>, StoreError> {
         self.read("read streams", |db| {
-            let sql = "SELECT min(seq) FROM events WHERE stream = ?1";
             let mut ranges = BTreeMap::new();
             for stream in Stream::ALL {
                 let next = next_seq(db, *stream)?;
-                let oldest: Option<i64> = db.prepare_cached(sql)?.query_row([stream], |row| row.get(0))?;
+                let oldest: Option<i64> = db.prepare_cached(OLDEST)?.query_row([stream], |row| row.get(0))?;
                 let oldest = oldest.unwrap_or(next).unsigned_abs();
                 ranges.insert(*stream, StreamRange { oldest, next: next.unsigned_abs() });
             }
@@ -140,8 +142,7 @@ impl Store {
 
 /// The newest row of a stream is never dropped, so its successor is known without a counter.
 fn next_seq(db: &rusqlite::Connection, stream: Stream) -> rusqlite::Result<i64> {
-    let sql = "SELECT max(seq) FROM events WHERE stream = ?1";
-    let newest: Option<i64> = db.prepare_cached(sql)?.query_row([stream], |row| row.get(0))?;
+    let newest: Option<i64> = db.prepare_cached(NEWEST)?.query_row([stream], |row| row.get(0))?;
     Ok(newest.unwrap_or(0) + 1)
 }
 

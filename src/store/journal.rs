@@ -132,6 +132,9 @@ macro_rules! select {
     };
 }
 
+pub(super) const REFUSED: &str =
+    select!("WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched') ORDER BY id DESC");
+
 impl Store {
     /// Keeps a frame; older ones go when there are too many bytes.
     ///
@@ -186,9 +189,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn refused_frames_since(&self, device: DeviceId, since: UpTime) -> Result<Vec<JournalEntry>, StoreError> {
-        let sql = select!("WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched') ORDER BY id DESC");
         self.read("read the journal", |db| {
-            let mut statement = db.prepare_cached(sql)?;
+            let mut statement = db.prepare_cached(REFUSED)?;
             let mut rows = statement.query([device])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {

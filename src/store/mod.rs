@@ -393,3 +393,65 @@ fn failure(what: &str, error: &rusqlite::Error) -> StoreError {
 fn to_i64(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the loop asks while it runs, and which index has to answer it.
+    const HOT: &[(&str, &str)] = &[
+        (orders::BY_NO, "SEARCH orders USING INDEX sqlite_autoindex_orders_1 (order_no=?)"),
+        (orders::EXISTS, "SEARCH orders USING COVERING INDEX sqlite_autoindex_orders_1 (order_no=?)"),
+        (orders::OF_PORT, "SEARCH orders USING INDEX orders_of_port (device_id=? AND socket_no=? AND port_no=?)"),
+        (orders::OPEN, "SCAN orders USING INDEX orders_one_open_per_port"),
+        (orders::UNSETTLED, "SCAN orders USING INDEX orders_not_final"),
+        (orders::TO_FINALIZE, "SEARCH orders USING INDEX orders_not_final (closed_up<?)"),
+        (orders::FIRST_TO_FINALIZE, "SEARCH orders USING COVERING INDEX orders_not_final (closed_up>?)"),
+        (orders::KEYS, "SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)"),
+        (orders::SET_KEYS, "SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)"),
+        (orders::SET_BODY, "SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)"),
+        (orders::FIGURES, "SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)"),
+        (devices::DEVICE_SEEN, "SEARCH devices USING INDEX sqlite_autoindex_devices_1 (device_id=?)"),
+        (devices::SOCKET_SEEN, "SEARCH sockets USING INDEX sqlite_autoindex_sockets_1 (device_id=? AND socket_no=?)"),
+        (
+            ports::FIGURES,
+            "SEARCH ports USING INDEX sqlite_autoindex_ports_1 (device_id=? AND socket_no=? AND port_no=?)",
+        ),
+        (commands::BY_ID, "SEARCH commands USING INDEX sqlite_autoindex_commands_1 (id=?)"),
+        (commands::SET_REPLY, "SEARCH commands USING INDEX sqlite_autoindex_commands_1 (id=?)"),
+        (commands::SENDING, "SEARCH sendings USING INTEGER PRIMARY KEY (rowid=?)"),
+        (events::FROM, "SEARCH events USING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
+        (events::OLDEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
+        (events::NEWEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
+        (journal::REFUSED, "SEARCH journal USING INDEX journal_refused (device_id=?)"),
+        (alerts::OPEN_ONE, "SEARCH alerts USING INDEX alerts_open (rule=? AND <expr>=? AND <expr>=? AND <expr>=?)"),
+        (alerts::OPEN, "SCAN alerts USING INDEX alerts_open"),
+    ];
+
+    #[test]
+    fn every_hot_query_is_answered_by_its_index() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(include_str!("../../schema.sql")).unwrap();
+        for (sql, expected) in HOT {
+            let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let blank = vec![rusqlite::types::Null; statement.parameter_count()];
+            let plan: Vec<String> = statement
+                .query_map(rusqlite::params_from_iter(blank), |row| row.get("detail"))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            // The rest of a plan may be steps without a table, like "SCAN CONSTANT ROW".
+            assert!(plan.iter().any(|step| step == expected), "{sql}\nhas the plan {plan:?}");
+            let touched = plan.iter().filter(|step| step.starts_with("SCAN") && !step.contains("CONSTANT ROW"));
+            assert!(touched.eq([expected].iter().filter(|step| step.starts_with("SCAN")).copied()), "{sql}\n{plan:?}");
+            assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{sql}\nsorts: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn ids_of_messages_are_never_zero_and_wrap_after_four_billion() {
+        assert_eq!(MessageIds::wire(0), MessageId(1));
+        assert_eq!(MessageIds::wire(u64::from(u32::MAX) - 1), MessageId(u32::MAX));
+        assert_eq!(MessageIds::wire(u64::from(u32::MAX)), MessageId(1));
+    }
+}

@@ -114,18 +114,18 @@ impl Opening<'_> {
     /// Looks at the first bytes of the file without SQLite, which would play back a log that it finds.
     fn check_header(&self) -> Result<(), OpenError> {
         let mut header = [0; 100];
-        match File::open(self.path).and_then(|file| read_up_to(file, &mut header)) {
+        let length = match File::open(self.path).and_then(|file| read_up_to(file, &mut header)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(self.failed(error)),
-            Ok(0) => return Ok(()),
-            Ok(length) if length < header.len() || !header.starts_with(b"SQLite format 3\0") => {
-                return Err(self.damaged("it does not begin as an SQLite file does"));
-            }
-            Ok(_) => {}
+            Ok(length) => length,
+        };
+        // A file whose creation was cut short has a journal beside it, which says how to undo that.
+        let half_created = beside(self.path, "-journal").metadata().is_ok_and(|journal| journal.len() > 0);
+        if length < header.len() || !header.starts_with(b"SQLite format 3\0") {
+            let fresh = length == 0 || half_created;
+            return if fresh { Ok(()) } else { Err(self.damaged("it does not begin as an SQLite file does")) };
         }
         let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        // A file whose creation was cut short has a journal beside it, which says how to undo that.
-        let half_created = journal_beside(self.path).metadata().is_ok_and(|journal| journal.len() > 0);
         self.judge(number(68), number(60), half_created)
     }
 
@@ -313,10 +313,6 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn journal_beside(path: &Path) -> PathBuf {
-    beside(path, "-journal")
-}
-
 fn read_up_to(mut file: File, into: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < into.len() {
@@ -337,4 +333,82 @@ fn random_name() -> rusqlite::Result<String> {
         .and_then(|mut random| random.read_exact(&mut bytes))
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: &str = "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+                       CREATE TABLE boxes (name TEXT) STRICT;";
+    const NEW: &str = "CREATE TABLE meta (key TEXT NOT NULL PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
+                       CREATE TABLE boxes (name TEXT, weight INTEGER) STRICT;
+                       CREATE INDEX boxes_by_weight ON boxes (weight);";
+    const NEW_STEPS: &[&str] =
+        &["ALTER TABLE boxes ADD COLUMN weight INTEGER;", "CREATE INDEX boxes_by_weight ON boxes (weight);"];
+
+    fn prepare(path: &Path, schema: &str, steps: &[&str]) -> Result<Connection, OpenError> {
+        let opening = Opening { path, application_id: APPLICATION_ID, schema, steps };
+        opening.check_header()?;
+        let mut db = opening.connect()?;
+        opening.check_identity(&db)?;
+        opening.configure(&db, &Settings::default()).unwrap();
+        opening.create_or_upgrade(&mut db, WallTime(0)).map_err(|error| opening.error("upgrade", &error))?;
+        Ok(db)
+    }
+
+    /// Names and columns, without the spelling of the statements.
+    fn shape(db: &Connection) -> Vec<(String, String, String)> {
+        let sql = "SELECT s.type, s.name, ifnull(group_concat(c.name || ' ' || c.type, ', '), '')
+                     FROM sqlite_schema s LEFT JOIN pragma_table_info(s.name) c GROUP BY s.name ORDER BY s.name";
+        let mut statement = db.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
+        rows.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn an_upgraded_old_file_is_like_a_fresh_one_and_keeps_its_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new) = (folder.path().join("old.db"), folder.path().join("new.db"));
+        let db = prepare(&old, OLD, &[]).unwrap();
+        db.execute("INSERT INTO boxes VALUES ('first')", []).unwrap();
+        drop(db);
+        let upgraded = prepare(&old, NEW, NEW_STEPS).unwrap();
+        let fresh = prepare(&new, NEW, NEW_STEPS).unwrap();
+        assert_eq!(shape(&upgraded), shape(&fresh));
+        for db in [&upgraded, &fresh] {
+            assert_eq!(db.query_row("PRAGMA user_version", [], |row| row.get::<_, i32>(0)).unwrap(), 3);
+        }
+        let kept: String = upgraded.query_row("SELECT name FROM boxes", [], |row| row.get(0)).unwrap();
+        assert_eq!(kept, "first");
+    }
+
+    #[test]
+    fn a_step_that_fails_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("old.db");
+        drop(prepare(&path, OLD, &[]).unwrap());
+        let broken = &["ALTER TABLE boxes ADD COLUMN weight INTEGER; SELECT nonsense;"];
+        assert!(prepare(&path, NEW, broken).is_err());
+        let db = prepare(&path, OLD, &[]).unwrap();
+        let fresh = prepare(&folder.path().join("new.db"), OLD, &[]).unwrap();
+        assert_eq!(shape(&db), shape(&fresh));
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_even_when_only_its_log_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, copy) = (folder.path().join("a.db"), folder.path().join("b.db"));
+        drop(prepare(&path, OLD, &[]).unwrap());
+        let db = prepare(&path, NEW, NEW_STEPS).unwrap();
+        // As a kill would leave it: the upgrade stands in the log alone.
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::copy(beside(&path, "-wal"), beside(&copy, "-wal")).unwrap();
+        drop(db);
+        let before = (std::fs::read(&copy).unwrap(), std::fs::read(beside(&copy, "-wal")).unwrap());
+        let refused = prepare(&copy, OLD, &[]).unwrap_err();
+        assert!(matches!(refused, OpenError::NewerVersion { found: 3, known: 1, .. }), "{refused}");
+        let after = (std::fs::read(&copy).unwrap(), std::fs::read(beside(&copy, "-wal")).unwrap());
+        assert!(before == after, "the file or its log was touched");
+    }
 }

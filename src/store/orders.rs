@@ -5,8 +5,8 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::row::{Columns, json};
 use super::{Store, StoreError};
 use crate::clock::UpTime;
-use crate::ids::{BusinessNo, DeciWatts, OrderNo, PortKey};
-use crate::order::{Course, EndReason, Order, OrderStatus};
+use crate::ids::{BusinessNo, DeciWatts, MessageId, OrderNo, PortKey};
+use crate::order::{Course, EndReason, Order, OrderStatus, StartCourse};
 
 /// The columns in the order in which [`order`] reads them.
 macro_rules! select {
@@ -16,12 +16,39 @@ macro_rules! select {
                     created_up, start_time, end_time, end_reason, settlement, final, revision, verdict, energy_wh,
                     energy_max_wh, minutes, minutes_max, spent_cents, electricity_cents, service_cents,
                     settlement_power_w, tiers, peak_power_w, raw_reason, raw_status, device_end_time, started_by,
-                    stopped_by, card_no, flags, figures_up, loads, load_power_dw, closed_up, course
+                    stopped_by, card_no, flags, figures_up, loads, load_power_dw, closed_up, start_id,
+                    start_first_up, start_last_up, start_sendings, start_expires_at, accepted_up,
+                    course
                FROM orders ",
             $rest
         )
     };
 }
+
+pub(super) const OPEN: &str = select!("WHERE status IN (0, 2, 9)");
+pub(super) const UNSETTLED: &str = select!("WHERE final = 0");
+pub(super) const TO_FINALIZE: &str = select!("WHERE final = 0 AND closed_up <= ?1 ORDER BY closed_up LIMIT ?2");
+pub(super) const FIRST_TO_FINALIZE: &str =
+    "SELECT min(closed_up) FROM orders WHERE final = 0 AND closed_up IS NOT NULL";
+pub(super) const BY_NO: &str = select!("WHERE order_no = ?1");
+pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM orders WHERE order_no = ?1)";
+pub(super) const OF_PORT: &str =
+    select!("WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3 ORDER BY serial DESC");
+
+pub(super) const FIGURES: &str =
+    "UPDATE orders SET (energy_wh, minutes, peak_power_w, figures_up, loads, load_power_dw)
+                                   = (?2, ?3, ?4, ?5, ?6, ?7) WHERE serial = ?1";
+pub(super) const KEYS: &str = "SELECT order_no, status, final, closed_up FROM orders WHERE serial = ?1";
+pub(super) const SET_KEYS: &str = "UPDATE orders SET (status, final, closed_up) = (?2, ?3, ?4) WHERE serial = ?1";
+pub(super) const SET_BODY: &str = "UPDATE orders
+                  SET (business_no, mode, plan, start_time, end_time, end_reason, settlement, revision, verdict,
+                       energy_wh, energy_max_wh, minutes, minutes_max, spent_cents, electricity_cents, service_cents,
+                       settlement_power_w, tiers, peak_power_w, raw_reason, raw_status, device_end_time, started_by,
+                       stopped_by, card_no, flags, figures_up, loads, load_power_dw, start_id, start_first_up,
+                       start_last_up, start_sendings, start_expires_at, accepted_up, course)
+                    = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                       ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
+                WHERE serial = ?1";
 
 impl Store {
     /// The orders that occupy a port, oldest first.
@@ -29,10 +56,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open_orders(&self) -> Result<Vec<Order>, StoreError> {
-        // No sort in SQL: the plan stays one walk through the small index of open orders.
-        let sql = select!("WHERE status IN (0, 2, 9)");
         let mut orders: Vec<Order> =
-            self.read("read orders", |db| db.prepare_cached(sql)?.query_map([], order)?.collect())?;
+            self.read("read orders", |db| db.prepare_cached(OPEN)?.query_map([], order)?.collect())?;
         orders.sort_by_key(|order| order.serial);
         Ok(orders)
     }
@@ -42,9 +67,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn unsettled_orders(&self) -> Result<Vec<Order>, StoreError> {
-        let sql = select!("WHERE final = 0");
         let mut orders: Vec<Order> =
-            self.read("read orders", |db| db.prepare_cached(sql)?.query_map([], order)?.collect())?;
+            self.read("read orders", |db| db.prepare_cached(UNSETTLED)?.query_map([], order)?.collect())?;
         orders.sort_by_key(|order| order.serial);
         Ok(orders)
     }
@@ -54,8 +78,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn orders_to_finalize(&self, until: UpTime, limit: u32) -> Result<Vec<Order>, StoreError> {
-        let sql = select!("WHERE final = 0 AND closed_up <= ?1 ORDER BY closed_up LIMIT ?2");
-        self.read("read orders", |db| db.prepare_cached(sql)?.query_map((until, limit), order)?.collect())
+        self.read("read orders", |db| db.prepare_cached(TO_FINALIZE)?.query_map((until, limit), order)?.collect())
     }
 
     /// When the closed order was closed that is longest not final.
@@ -63,8 +86,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn first_to_finalize(&self) -> Result<Option<UpTime>, StoreError> {
-        let sql = "SELECT min(closed_up) FROM orders WHERE final = 0 AND closed_up IS NOT NULL";
-        self.read("read orders", |db| db.prepare_cached(sql)?.query_row([], |row| row.get(0)))
+        self.read("read orders", |db| db.prepare_cached(FIRST_TO_FINALIZE)?.query_row([], |row| row.get(0)))
     }
 
     /// An order by its number.
@@ -72,8 +94,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn order(&self, no: &OrderNo) -> Result<Option<Order>, StoreError> {
-        let sql = select!("WHERE order_no = ?1");
-        self.read("read an order", |db| db.prepare_cached(sql)?.query_row([no], order).optional())
+        self.read("read an order", |db| db.prepare_cached(BY_NO)?.query_row([no], order).optional())
     }
 
     /// Whether there was ever an order of this number, as far as the store reaches back.
@@ -81,8 +102,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn order_exists(&self, no: &OrderNo) -> Result<bool, StoreError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM orders WHERE order_no = ?1)";
-        self.read("read an order", |db| db.prepare_cached(sql)?.query_row([no], |row| row.get(0)))
+        self.read("read an order", |db| db.prepare_cached(EXISTS)?.query_row([no], |row| row.get(0)))
     }
 
     /// The orders of a port that a frame may be about, oldest first: the newest one; any open one; and of those that
@@ -97,9 +117,8 @@ impl Store {
         numbers: &[BusinessNo],
         closed_since: UpTime,
     ) -> Result<Vec<Order>, StoreError> {
-        let sql = select!("WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3 ORDER BY serial DESC");
         self.read("read orders", |db| {
-            let mut statement = db.prepare_cached(sql)?;
+            let mut statement = db.prepare_cached(OF_PORT)?;
             let mut rows = statement.query(params![port.device, port.socket, port.port])?;
             let mut found = Vec::new();
             let mut newest = true;
@@ -138,10 +157,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn put_order_figures(&mut self, order: &Order) -> Result<(), StoreError> {
-        let sql = "UPDATE orders SET (energy_wh, minutes, peak_power_w, figures_up, loads, load_power_dw)
-                                   = (?2, ?3, ?4, ?5, ?6, ?7) WHERE serial = ?1";
         self.write("write an order", |db| {
-            db.prepare_cached(sql)?.execute(params![
+            db.prepare_cached(FIGURES)?.execute(params![
                 order.serial,
                 order.energy_wh,
                 order.minutes,
@@ -188,9 +205,8 @@ fn insert(db: &rusqlite::Connection, order: &Order) -> rusqlite::Result<i64> {
 
 /// Columns that stand in an index cost a page of that index each time they are set, changed or not: so only when.
 fn update(db: &rusqlite::Connection, order: &Order) -> rusqlite::Result<()> {
-    let sql = "SELECT order_no, status, final, closed_up FROM orders WHERE serial = ?1";
     let stored: Option<(OrderNo, OrderStatus, bool, Option<UpTime>)> = db
-        .prepare_cached(sql)?
+        .prepare_cached(KEYS)?
         .query_row([order.serial], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
     // Dropped by retention meanwhile: there is nothing to amend.
@@ -206,21 +222,13 @@ fn update(db: &rusqlite::Connection, order: &Order) -> rusqlite::Result<()> {
 }
 
 fn update_keys(db: &rusqlite::Connection, serial: i64, order: &Order) -> rusqlite::Result<()> {
-    let sql = "UPDATE orders SET (status, final, closed_up) = (?2, ?3, ?4) WHERE serial = ?1";
-    db.prepare_cached(sql)?.execute(params![serial, order.status, order.is_final, order.course.closed]).map(drop)
+    db.prepare_cached(SET_KEYS)?.execute(params![serial, order.status, order.is_final, order.course.closed]).map(drop)
 }
 
 fn update_body(db: &rusqlite::Connection, serial: i64, order: &Order) -> rusqlite::Result<()> {
-    let sql = "UPDATE orders
-                  SET (business_no, mode, plan, start_time, end_time, end_reason, settlement, revision, verdict,
-                       energy_wh, energy_max_wh, minutes, minutes_max, spent_cents, electricity_cents, service_cents,
-                       settlement_power_w, tiers, peak_power_w, raw_reason, raw_status, device_end_time, started_by,
-                       stopped_by, card_no, flags, figures_up, loads, load_power_dw, course)
-                    = (?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                       ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31)
-                WHERE serial = ?1";
-    let course = (order.course != Course::default()).then_some(&order.course);
-    db.prepare_cached(sql)?
+    let start = order.course.start.as_ref();
+    let last_sent = start.filter(|start| start.last_sent != start.first_sent).map(|start| start.last_sent);
+    db.prepare_cached(SET_BODY)?
         .execute(params![
             serial,
             order.business_no,
@@ -252,7 +260,13 @@ fn update_body(db: &rusqlite::Connection, serial: i64, order: &Order) -> rusqlit
             order.figures_up,
             not_zero(order.loads),
             not_zero(order.load_power.0),
-            course.map(json).transpose()?,
+            start.map(|start| start.message_id),
+            start.map(|start| start.first_sent),
+            last_sent,
+            start.map(|start| start.sendings),
+            start.and_then(|start| start.expires_at),
+            start.and_then(|start| start.accepted),
+            rest_of_course(&order.course)?,
         ])
         .map(drop)
 }
@@ -304,7 +318,39 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
         course: Course::default(),
     };
     let closed = columns.take()?;
+    let start = start_columns(&mut columns)?;
     order.course = columns.take_json()?.unwrap_or_default();
     order.course.closed = closed;
+    order.course.start = start.map(|start| {
+        let StartCourse { tries, asking, refusal, restarted, .. } = order.course.start.unwrap_or_default();
+        StartCourse { tries, asking, refusal, restarted, ..start }
+    });
     Ok(order)
+}
+
+/// What every start has; the rest of it stands in the course.
+fn start_columns(columns: &mut Columns<'_, '_>) -> rusqlite::Result<Option<StartCourse>> {
+    let message_id: Option<MessageId> = columns.take()?;
+    let first_sent: Option<UpTime> = columns.take()?;
+    let last_sent: Option<UpTime> = columns.take()?;
+    let sendings: Option<u8> = columns.take()?;
+    let expires_at = columns.take()?;
+    let accepted = columns.take()?;
+    let (Some(message_id), Some(first_sent)) = (message_id, first_sent) else { return Ok(None) };
+    let (last_sent, sendings) = (last_sent.unwrap_or(first_sent), sendings.unwrap_or(1));
+    Ok(Some(StartCourse {
+        message_id,
+        first_sent,
+        last_sent,
+        sendings,
+        expires_at,
+        accepted,
+        ..StartCourse::default()
+    }))
+}
+
+/// What of a course has no column: for most orders nothing.
+fn rest_of_course(course: &Course) -> rusqlite::Result<Option<String>> {
+    let text = json(course)?;
+    Ok((text != "{}" && text != r#"{"start":{}}"#).then_some(text))
 }

@@ -7,6 +7,11 @@ use super::{Store, StoreError};
 use crate::ids::{DeciVolts, DeciWatts, MilliAmperes, Minutes, PortKey, WattHours};
 use crate::port::state::{Figures, Memory, Port};
 
+pub(super) const FIGURES: &str = "UPDATE ports
+                      SET (voltage_v, power_w, current_a, energy_wh, minutes, updated_at, updated_up)
+                        = (?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                    WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3";
+
 impl Store {
     /// All ports, by device, socket and number.
     ///
@@ -59,13 +64,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn put_port_figures(&mut self, port: &Port) -> Result<(), StoreError> {
-        let sql = "UPDATE ports
-                      SET (voltage_v, power_w, current_a, energy_wh, minutes, updated_at, updated_up)
-                        = (?4, ?5, ?6, ?7, ?8, ?9, ?10)
-                    WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3";
         self.write("write a port", |db| {
             let figures = port.figures.as_ref();
-            db.prepare_cached(sql)?.execute(params![
+            db.prepare_cached(FIGURES)?.execute(params![
                 port.key.device,
                 port.key.socket,
                 port.key.port,
