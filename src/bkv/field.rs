@@ -234,6 +234,20 @@ impl<'a> Reader<'a> {
         self.fault_before(1, field, Cause::OutOfRange { value: value.into() })
     }
 
+    /// The next `N` bytes, for those who know a usual run of items by sight; none while each is to be explained.
+    #[inline]
+    pub(crate) fn peek<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        if self.trace.is_some() { None } else { self.bytes.first_chunk() }
+    }
+
+    /// Passes over bytes that were read by sight.
+    #[inline]
+    pub(crate) fn skip(&mut self, count: usize) {
+        let count = count.min(self.bytes.len());
+        self.bytes = &self.bytes[count..];
+        self.offset += count;
+    }
+
     /// All that is left.
     pub(crate) fn rest(&mut self, field: &'static str) -> &'a [u8] {
         let rest = std::mem::take(&mut self.bytes);
