@@ -702,7 +702,7 @@ fn an_alert_is_raised_once_and_cleared_once() {
     assert_eq!(store.acknowledge_alert(1, WALL).unwrap().unwrap().acknowledged_at, Some(WALL));
     assert_eq!(store.acknowledge_alert(1, WallTime(5)).unwrap().unwrap().acknowledged_at, Some(WALL), "the first time");
     assert_eq!(store.acknowledge_alert(77, WALL).unwrap(), None);
-    let now = Now { up: UpTime(9), wall: WallTime(WALL.0 + 1) };
+    let now = Now { up: UpTime(9), wall: WallTime(WALL.0 + 1), synchronized: false };
     let cleared = store.clear_alert("port_fault", port, now).unwrap().unwrap();
     assert_eq!((cleared.id, cleared.cleared_at, cleared.subject), (1, Some(now.wall), port));
     assert_eq!(store.clear_alert("port_fault", port, now).unwrap(), None);
@@ -788,7 +788,7 @@ fn only_what_is_old_by_up_time_and_settled_is_dropped() {
     for (rule, cleared) in [("old", Some(UpTime(0))), ("young", Some(UpTime(50 * DAY))), ("open", None)] {
         store.raise_alert(rule, Severity::Warning, Subject::default(), WallTime(0), &Value::Null).unwrap();
         if let Some(up) = cleared {
-            store.clear_alert(rule, Subject::default(), Now { up, wall: WallTime(0) }).unwrap();
+            store.clear_alert(rule, Subject::default(), Now { up, wall: WallTime(0), synchronized: false }).unwrap();
         }
     }
     let command = |id: &str, reply: Option<&str>, up| CommandRow {

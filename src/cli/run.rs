@@ -15,14 +15,14 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Outcome {
     agent.watch_signals().map_err(|error| not_started(&error))?;
     match agent.run(file) {
         Ok(_) => Ok(()),
-        Err(fatal) => Err(Failure::failed("run", &fatal.to_string())),
+        Err(fatal) => Err(Failure::failed("run", fatal.to_string())),
     }
 }
 
 fn not_started(error: &StartError) -> Failure {
     if error.is_wrong_configuration() {
-        Failure::usage("run", &error.to_string())
+        Failure::usage("run", error.to_string())
     } else {
-        Failure::failed("run", &error.to_string())
+        Failure::failed("run", error.to_string())
     }
 }

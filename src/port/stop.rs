@@ -26,9 +26,8 @@ impl Desk<'_> {
 
     fn stop_order(&mut self, index: usize, command_id: String, actor: String) {
         let order = self.peek(index);
-        let provisional = order.settlement == Some(Settlement::Provisional);
-        let newest = self.newest_index() == Some(index);
-        if !order.status.is_open() && !(provisional && newest) {
+        let may_charge = order.settlement == Some(Settlement::Provisional) && self.newest_index() == Some(index);
+        if !(order.status.is_open() || may_charge) {
             self.reply(command_id, Some(index), Outcome::Failed(Refusal::OrderNotOpen));
             return;
         }
