@@ -3,8 +3,8 @@
 //! The first data byte of a frame, the first word of a command, is the order. Tests wait for conditions, never for time.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
@@ -137,6 +137,12 @@ impl Core for Script {
             ("release", _) => {
                 self.later.drain(..).for_each(|client| self.outputs.reply(client, b"later"));
                 self.outputs.reply(client, b"released");
+            }
+            ("stuck", _) => {
+                println!("stuck");
+                loop {
+                    std::thread::park();
+                }
             }
             ("stop", _) => {
                 self.held.reply(client, b"stopping");
@@ -358,30 +364,31 @@ impl Device {
 }
 
 /// A client of the control socket.
-pub struct Client(pub UnixStream);
+pub struct Client(BufReader<UnixStream>);
 
 impl Client {
     pub fn connect(path: &std::path::Path) -> Self {
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self(stream)
+        Self(BufReader::new(stream))
     }
 
     pub fn send(&mut self, text: &str) {
-        self.0.write_all(text.as_bytes()).unwrap();
+        self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 
     /// One line, without its end.
     pub fn line(&mut self) -> String {
-        let (mut line, mut byte) = (Vec::new(), [0]);
-        loop {
-            self.0.read_exact(&mut byte).unwrap();
-            if byte[0] == b'\n' {
-                return String::from_utf8(line).unwrap();
-            }
-            line.push(byte[0]);
-        }
+        let mut line = String::new();
+        self.0.read_line(&mut line).unwrap();
+        assert_eq!(line.pop(), Some('\n'), "the connection ended");
+        line
+    }
+
+    /// Sends no more.
+    pub fn shut(&mut self) {
+        self.0.get_mut().shutdown(Shutdown::Write).unwrap();
     }
 
     pub fn ask(&mut self, text: &str) -> String {
