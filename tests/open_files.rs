@@ -27,7 +27,7 @@ fn without_free_files_connections_are_closed_at_once_and_the_listener_goes_on() 
         // One file for our end, none for the other.
         hoard.pop();
         assert_eq!(agent.device().rest(), b"");
-        assert_eq!(agent.log.count(|seen| *seen == Seen::Refused(Refused::Limit)), count);
+        agent.log.wait_count(count, |seen| *seen == Seen::Refused(Refused::Limit));
         hoard.push(File::open("/dev/null").unwrap());
         before.echo(b"still served");
     }

@@ -64,6 +64,11 @@ impl Log {
         find(&seen).unwrap_or_else(|| panic!("never seen (timed out: {}): {seen:?}", waited.timed_out()))
     }
 
+    /// Waits until there are at least so many of them.
+    pub fn wait_count(&self, count: usize, what: impl Fn(&Seen) -> bool) {
+        self.wait(|seen| (seen.iter().filter(|seen| what(seen)).count() >= count).then_some(()));
+    }
+
     pub fn wait_for(&self, what: impl Fn(&Seen) -> bool) {
         self.wait(|seen| seen.iter().any(&what).then_some(()));
     }

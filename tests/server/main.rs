@@ -5,12 +5,10 @@
 mod agent;
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -172,7 +170,7 @@ fn past_the_most_connections_a_new_one_is_closed_at_once_and_counted() {
     first.echo(b"");
     second.echo(b"");
     assert_eq!(agent.device().rest(), b"");
-    assert_eq!(agent.log.count(|seen| *seen == Seen::Refused(Refused::Limit)), 1);
+    agent.log.wait_count(1, |seen| *seen == Seen::Refused(Refused::Limit));
     drop(first);
     agent.log.wait_for(|seen| matches!(seen, Seen::Disconnected(..)));
     agent.device().echo(b"");
@@ -194,7 +192,7 @@ fn one_address_cannot_take_all_connections() {
     let mut first = agent.device();
     first.echo(b"");
     assert_eq!(agent.device().rest(), b"");
-    assert_eq!(agent.log.count(|seen| *seen == Seen::Refused(Refused::Limit)), 1);
+    agent.log.wait_count(1, |seen| *seen == Seen::Refused(Refused::Limit));
     connect_from("127.0.0.2", &agent).echo(b"");
     first.echo(b"");
 }
@@ -205,7 +203,7 @@ fn only_allowed_networks_may_connect() {
     setup.config.devices.allow_from = vec!["127.0.0.2".parse().unwrap()];
     let agent = setup.start();
     assert_eq!(agent.device().rest(), b"");
-    assert_eq!(agent.log.count(|seen| *seen == Seen::Refused(Refused::NotAllowed)), 1);
+    agent.log.wait_count(1, |seen| *seen == Seen::Refused(Refused::NotAllowed));
     connect_from("127.0.0.2", &agent).echo(b"");
 }
 
@@ -409,7 +407,7 @@ fn a_hundred_and_twenty_eight_clients_are_served_at_once_and_the_listener_outliv
     assert_eq!(clients[0].ask("echo still"), "still");
     drop(beyond);
     drop(clients);
-    agent.log.wait(|seen| (seen.iter().filter(|seen| **seen == Seen::Gone).count() >= 160).then_some(()));
+    agent.log.wait_count(160, |seen| *seen == Seen::Gone);
     assert_eq!(agent.client().ask("echo new"), "new");
 }
 
@@ -448,15 +446,9 @@ fn a_large_reply_arrives_whole_and_a_client_that_reads_none_is_closed() {
     for _ in 0..3 {
         assert_eq!(client.ask("big 3000000").len(), 3_000_000);
     }
-    let commands = |n: usize| {
-        agent.log.wait(|seen| {
-            let commands = seen.iter().filter(|seen| matches!(seen, Seen::Command(_))).count();
-            (commands == 3 + n).then_some(())
-        });
-    };
     let mut deaf = agent.client();
     deaf.send("later\nlater\nbig 3000000\n");
-    commands(3);
+    agent.log.wait_count(6, |seen| matches!(seen, Seen::Command(_)));
     assert_eq!(client.ask("release"), "released");
     agent.log.wait_for(|seen| *seen == Seen::Gone);
 }
@@ -495,39 +487,4 @@ fn sighup_reloads_and_sigterm_ends() {
     assert_eq!(device.rest(), b"");
     signal_hook::low_level::raise(signal_hook::consts::SIGTERM).unwrap();
     assert_eq!(agent.join().0, Ok(Exit::Signal));
-}
-
-/// Names the socket to a second process of this test.
-const CHILD: &str = "CHARGEGATE_TEST_CHILD_SOCKET";
-
-#[test]
-fn a_second_sigterm_ends_a_loop_that_is_stuck() {
-    if let Some(socket) = std::env::var_os(CHILD) {
-        let mut config = Agent::setup().config;
-        config.control.socket = PathBuf::from(socket);
-        let mut server = Server::bind(&config).unwrap();
-        server.watch_signals().unwrap();
-        println!("ready");
-        let clock = chargegate::clock::Clock::start(UpTime(0));
-        server.run(&mut agent::Script::default(), &clock, &mut ()).unwrap();
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("control.sock");
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_second_sigterm_ends_a_loop_that_is_stuck", "--nocapture"])
-        .env(CHILD, &socket)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.ends_with("ready")));
-    let mut client = Client::connect(&socket);
-    client.send("stuck\n");
-    assert!(lines.any(|line| line.ends_with("stuck")));
-    let pid = rustix::process::Pid::from_child(&child);
-    // One signal may swallow another of its kind that is still pending, so both kinds.
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
