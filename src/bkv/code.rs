@@ -182,9 +182,9 @@ keys! {
     /// Limit of the power.
     PowerLimit = 0x11 "power_limit" DeciWatts,
     /// Mode of an order.
-    Mode = 0x12 "mode" U8,
+    Mode = 0x12 "mode" Mode,
     /// On or off.
-    Switch = 0x13 "switch" U8,
+    Switch = 0x13 "switch" Switch,
     /// Trickle time after full.
     TrickleTime = 0x21 "trickle_time" Seconds,
     /// Delay until no load ends a session.
@@ -244,11 +244,11 @@ keys! {
     /// Base amount.
     BaseAmount = 0x68 "base_amount" U32,
     /// Service fee by 0 time, 1 energy.
-    ServiceFeeBy = 0x80 "service_fee_by" U8,
+    ServiceFeeBy = 0x80 "service_fee_by" FeeBy,
     /// A tier of an order by fee.
     FeeTier = 0x83 "fee_tier" Bytes,
     /// What was used of the tiers.
-    TierUse = 0x84 "tier_use" Bytes,
+    TierUse = 0x84 "tier_use" TierUse,
     /// Electricity fee.
     ElectricityFee = 0x85 "electricity_fee" Cents,
     /// Service fee.
@@ -294,8 +294,12 @@ pub enum Shape {
     U32,
     /// A number of eight bytes.
     U64,
-    /// A sub-command of the wrapper.
+    /// A sub-command of `1000`.
     Sub,
+    /// A sub-command of `0005`.
+    NetworkSub,
+    /// A sub-command of `0015`.
+    ControlSub,
     /// A gateway id.
     Gateway,
     /// A socket number.
@@ -304,6 +308,16 @@ pub enum Shape {
     Port,
     /// 1 ok, anything else not.
     Result,
+    /// 1 on, 0 off.
+    Switch,
+    /// 1 time, 0 energy, 3 power, 4 fee.
+    Mode,
+    /// 1 time, 2 energy, 3 power.
+    Billing,
+    /// 0 time, 1 energy.
+    FeeBy,
+    /// Minutes and energy per tier.
+    TierUse,
     /// The bits of §5.
     Status,
     /// Signed degrees.
@@ -344,10 +358,20 @@ impl Shape {
     /// How many bytes it has; `None` when it may have any number.
     pub const fn width(self) -> Option<usize> {
         match self {
-            Self::Bytes | Self::Items | Self::Text | Self::Address => None,
-            Self::U8 | Self::Socket | Self::Port | Self::Result | Self::Status | Self::Celsius | Self::Percent => {
-                Some(1)
-            }
+            Self::Bytes | Self::Items | Self::Text | Self::Address | Self::TierUse => None,
+            Self::U8
+            | Self::NetworkSub
+            | Self::ControlSub
+            | Self::Socket
+            | Self::Switch
+            | Self::Mode
+            | Self::Billing
+            | Self::FeeBy
+            | Self::Port
+            | Self::Result
+            | Self::Status
+            | Self::Celsius
+            | Self::Percent => Some(1),
             Self::U16
             | Self::Sub
             | Self::Firmware
@@ -375,13 +399,17 @@ impl Shape {
             Self::Items => format!("{} bytes of items", raw.len()),
             Self::Text => text(raw),
             Self::Sub => WrapperSub::from_code(number as u16).name().to_owned(),
+            Self::NetworkSub => NetworkSub::from_code(number as u8).name().to_owned(),
+            Self::ControlSub => ControlSub::from_code(number as u8).name().to_owned(),
             Self::Gateway => hex(raw),
-            Self::Port => match number {
-                0 => "0 (A)".to_owned(),
-                1 => "1 (B)".to_owned(),
-                other => other.to_string(),
-            },
-            Self::Result => format!("{number} ({})", if number == 1 { "ok" } else { "not ok" }),
+            Self::Port => named(number, &[(0, "A"), (1, "B")]),
+            Self::Result if number == 1 => "1 (ok)".to_owned(),
+            Self::Result => format!("{number} (not ok)"),
+            Self::Switch => named(number, &[(0, "off"), (1, "on")]),
+            Self::Mode => named(number, &[(0, "by energy"), (1, "by time"), (3, "by power"), (4, "by fee")]),
+            Self::Billing => named(number, &[(1, "by time"), (2, "by energy"), (3, "by power")]),
+            Self::FeeBy => named(number, &[(0, "by time"), (1, "by energy")]),
+            Self::TierUse => super::message::FeeEnd::describe_tiers(raw).unwrap_or_else(|| hex(raw)),
             Self::Status => super::value::StatusByte(number as u8).to_string(),
             Self::Celsius => format!("{} C", number as u8 as i8),
             Self::Percent => format!("{number} %"),
@@ -392,7 +420,7 @@ impl Shape {
             Self::DeciWatts => format!("{}.{} W", number / 10, number % 10),
             Self::DeciVolts => format!("{}.{} V", number / 10, number % 10),
             Self::MilliAmperes => format!("{}.{:03} A", number / 1000, number % 1000),
-            Self::Energy => format!("{number} units (1 Wh each unless the model says otherwise)"),
+            Self::Energy => format!("{number} Wh (at 1 Wh per unit)"),
             Self::WattHours => format!("{number} Wh"),
             Self::Minutes => format!("{number} min"),
             Self::Seconds => format!("{number} s"),
@@ -401,6 +429,13 @@ impl Shape {
             Self::BinaryTime => time(raw, super::value::DeviceTime::from_binary),
             Self::Address => raw.iter().map(u8::to_string).collect::<Vec<_>>().join("."),
         }
+    }
+}
+
+fn named(number: u64, names: &[(u64, &str)]) -> String {
+    match names.iter().find(|(code, _)| *code == number) {
+        Some((_, name)) => format!("{number} ({name})"),
+        None => number.to_string(),
     }
 }
 

@@ -156,6 +156,9 @@ pub enum Cause {
     /// A nibble above 9.
     #[error("not decimal")]
     NotDecimal,
+    /// A time that the calendar does not have.
+    #[error("no such time")]
+    NoSuchTime,
     /// The gateway id is not that of the header.
     #[error("not the gateway of the header")]
     Foreign,

@@ -195,8 +195,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A byte that has only one meaning here.
-    pub(crate) fn exactly(&mut self, field: &'static str, value: u8) -> Result<(), Fault> {
-        let found = self.byte(field, Shape::U8)?;
+    pub(crate) fn exactly(&mut self, field: &'static str, shape: Shape, value: u8) -> Result<(), Fault> {
+        let found = self.byte(field, shape)?;
         if found == value {
             return Ok(());
         }
@@ -204,8 +204,8 @@ impl<'a> Reader<'a> {
     }
 
     /// A number of two bytes that is 0 here.
-    pub(crate) fn zero(&mut self, field: &'static str) -> Result<(), Fault> {
-        match self.word(field, Shape::U16)? {
+    pub(crate) fn zero(&mut self, field: &'static str, shape: Shape) -> Result<(), Fault> {
+        match self.word(field, shape)? {
             0 => Ok(()),
             other => Err(self.fault_before(2, field, Cause::OutOfRange { value: other.into() })),
         }
@@ -232,6 +232,20 @@ impl<'a> Reader<'a> {
     #[cold]
     pub(crate) fn refuse(&self, field: &'static str, value: u8) -> Fault {
         self.fault_before(1, field, Cause::OutOfRange { value: value.into() })
+    }
+
+    /// The next `N` bytes, for those who know a usual run of items by sight; none while each is to be explained.
+    #[inline]
+    pub(crate) fn peek<const N: usize>(&self) -> Option<&'a [u8; N]> {
+        if self.trace.is_some() { None } else { self.bytes.first_chunk() }
+    }
+
+    /// Passes over bytes that were read by sight.
+    #[inline]
+    pub(crate) fn skip(&mut self, count: usize) {
+        let count = count.min(self.bytes.len());
+        self.bytes = &self.bytes[count..];
+        self.offset += count;
     }
 
     /// All that is left.
@@ -492,13 +506,15 @@ impl<'w> ItemWriter<'w> {
         Self { extras: &extras.0, count: 0, ..items }
     }
 
-    fn kept(&mut self, until: usize) {
+    /// Writes the kept items whose place is here; at the end, all that are left.
+    fn kept(&mut self, at_end: bool) {
         while let Some((first, rest)) = self.extras.split_first() {
-            if first.inside == self.inside && usize::from(first.at) > until {
+            let mine = first.inside == self.inside;
+            if mine && !at_end && usize::from(first.at) > self.count {
                 return;
             }
             self.extras = rest;
-            if first.inside == self.inside {
+            if mine {
                 put(self.out, first.key, &first.value);
                 self.count += 1;
             }
@@ -506,7 +522,7 @@ impl<'w> ItemWriter<'w> {
     }
 
     pub(crate) fn bytes(&mut self, key: Key, value: &[u8]) {
-        self.kept(self.count);
+        self.kept(false);
         put(self.out, key.code(), value);
         self.count += 1;
     }
@@ -521,7 +537,7 @@ impl<'w> ItemWriter<'w> {
 
     /// An item whose value is items again, number `inside` of those.
     pub(crate) fn nested(&mut self, key: Key, inside: u8, extras: &[Extra], write: impl FnOnce(&mut ItemWriter<'_>)) {
-        self.kept(self.count);
+        self.kept(false);
         let start = self.out.len();
         self.out.extend_from_slice(&[0, 1, key.code()]);
         let mut items = ItemWriter { out: &mut *self.out, extras, inside, count: 0 };
@@ -533,7 +549,7 @@ impl<'w> ItemWriter<'w> {
 
     /// The kept items behind the last one.
     pub(crate) fn finish(mut self) {
-        self.kept(usize::MAX);
+        self.kept(true);
     }
 }
 

@@ -256,12 +256,14 @@ impl Deframer {
     pub fn next<'a, 'b: 'a>(&'a mut self, input: &mut &'b [u8]) -> Option<Result<Frame<'a>, Skipped<'a>>> {
         let whole = *input;
         let step = self.step(input);
+        // What the step is about ends where the input now begins; silent noise may stand before it.
+        let used = whole.len() - input.len();
         let kept = self.kept.as_ref().map_or(&[][..], |kept| &kept.bytes);
         match step {
             Step::NotYet => None,
-            Step::FrameInInput { len } => Some(Ok(Frame { bytes: &whole[..len] })),
+            Step::FrameInInput { len } => Some(Ok(Frame { bytes: &whole[used - len..used] })),
             Step::FrameKept { start, len } => Some(Ok(Frame { bytes: &kept[start..start + len] })),
-            Step::SkippedInInput { len, error } => Some(Err(Skipped { error, bytes: &whole[..len] })),
+            Step::SkippedInInput { len, error } => Some(Err(Skipped { error, bytes: &whole[used - len..used] })),
             Step::SkippedKept { start, len, error } => Some(Err(Skipped { error, bytes: &kept[start..start + len] })),
         }
     }

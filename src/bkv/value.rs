@@ -240,7 +240,7 @@ impl DeviceTime {
 
     /// As BCD; fields above what two digits hold lose their upper digits.
     pub fn bcd(time: CalendarTime) -> Self {
-        let digits = |n: u8| (n / 10 % 10) << 4 | n % 10;
+        let digits = |n: u8| ((n / 10 % 10) << 4) | (n % 10);
         let CalendarTime { year, month, day, hour, minute, second } = time;
         let (century, year) = ((year / 100 % 100) as u8, (year % 100) as u8);
         Self::from_bcd([century, year, month, day, hour, minute, second].map(digits))

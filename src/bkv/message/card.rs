@@ -84,7 +84,7 @@ pub struct CardOrder {
 impl CardOrder {
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Fault> {
         let (socket, port, business_no) = (r.socket()?, r.port()?, r.business_no()?);
-        let plan = match r.u8("switch")? {
+        let plan = match r.byte("switch", Shape::Switch)? {
             0 => {
                 r.array::<5>("unused", Shape::Bytes)?;
                 CardPlan::Off
@@ -96,19 +96,19 @@ impl CardOrder {
     }
 
     fn read_plan(r: &mut Reader<'_>) -> Result<CardPlan, Fault> {
-        Ok(match r.u8("mode")? {
+        Ok(match r.byte("mode", Shape::Mode)? {
             1 => {
                 let minutes = r.minutes()?;
-                r.zero("energy")?;
+                r.zero("energy", Shape::WattHours)?;
                 CardPlan::Time(minutes)
             }
             0 => {
-                r.zero("minutes")?;
+                r.zero("minutes", Shape::Minutes)?;
                 CardPlan::Energy(r.watt_hours()?)
             }
             3 => {
-                r.zero("minutes")?;
-                r.zero("energy")?;
+                r.zero("minutes", Shape::Minutes)?;
+                r.zero("energy", Shape::WattHours)?;
                 CardPlan::Power { amount: r.cents("amount")?, tiers: r.counted("tiers", PowerTier::read)? }
             }
             other => return Err(r.refuse("mode", other)),

@@ -166,7 +166,7 @@ impl CardEnd {
             figures: EndFigures::read(r)?,
             card_no: r.card_no()?,
             card_kind: r.u8("card_kind")?,
-            billing: r.u8("billing")?,
+            billing: r.byte("billing", Shape::Billing)?,
             amount: r.cents("amount")?,
             settlement_power: r.power("settlement_power")?,
             tier_minutes: r.counted("tiers", |r| r.word("tier_minutes", Shape::Minutes).map(|n| Minutes(n.into())))?,
@@ -245,6 +245,16 @@ impl FeeEnd {
             out.extend_from_slice(&tier.energy_units.unwrap_or(0).to_be_bytes());
         }
         out.into()
+    }
+
+    /// An item `84` for people; `None` when it cannot be read so.
+    pub(crate) fn describe_tiers(value: &[u8]) -> Option<String> {
+        let (tiers, rest) = value.as_chunks::<6>();
+        let describe = |bytes: &[u8; 6]| {
+            let TierUse { minutes, energy_units } = read_tier_use(bytes);
+            format!("{minutes} min {} Wh (at 1 Wh per unit)", energy_units.unwrap_or(0))
+        };
+        rest.is_empty().then(|| tiers.iter().map(describe).collect::<Vec<_>>().join(", "))
     }
 
     pub(super) fn read(r: &mut Reader<'_>, sequence: Sequence) -> Result<Self, Fault> {

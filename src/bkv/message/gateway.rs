@@ -42,7 +42,7 @@ impl HeartbeatReply {
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Fault> {
         let offset = r.offset();
         let time = DeviceTime::from_bcd(r.array("time", Shape::BcdTime)?);
-        let time = time.calendar().ok_or(Fault { field: "time", offset, cause: Cause::NotDecimal })?;
+        let time = time.calendar().ok_or(Fault { field: "time", offset, cause: Cause::NoSuchTime })?;
         Ok(Self { time })
     }
 

@@ -160,7 +160,7 @@ impl Uplink {
     }
 
     fn read_network(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::NetworkSub)?;
         Ok(match NetworkSub::from_code(sub) {
             NetworkSub::Refresh if r.left() != 1 => Self::NetworkList(NetworkList::read(r)?),
             NetworkSub::Refresh | NetworkSub::Add | NetworkSub::Delete => {
@@ -174,7 +174,7 @@ impl Uplink {
     }
 
     fn read_control(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::ControlSub)?;
         Ok(match ControlSub::from_code(sub) {
             ControlSub::ChargeEnd => Self::ChargeEnd(ChargeEnd::read(r)?),
             ControlSub::TiersEnd => Self::TiersEnd(TiersEnd::read(r)?),
@@ -329,7 +329,7 @@ impl Downlink {
     }
 
     fn read_network(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::NetworkSub)?;
         Ok(match NetworkSub::from_code(sub) {
             NetworkSub::Refresh => Self::NetworkRefresh(NetworkRefresh::read(r)?),
             NetworkSub::Add => Self::NetworkChange(NetworkChange::read_add(r)?),
@@ -340,7 +340,7 @@ impl Downlink {
     }
 
     fn read_control(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<Self, Fault> {
-        let sub = counted_sub(r)?;
+        let sub = counted_sub(r, Shape::ControlSub)?;
         Ok(match ControlSub::from_code(sub) {
             ControlSub::Switch => Self::Switch(Switch::read(r)?),
             ControlSub::StartByTiers => Self::StartByTiers(StartByTiers::read(r, Carrier::Control)?),
@@ -464,10 +464,10 @@ fn check_header(frame: &Frame<'_>, direction: Direction) -> Result<(), Fault> {
 }
 
 /// `n` and the sub-command of `0005` and `0015`; `n` counts the bytes behind the sub-command.
-fn counted_sub(r: &mut Reader<'_>) -> Result<u8, Fault> {
+fn counted_sub(r: &mut Reader<'_>, shape: Shape) -> Result<u8, Fault> {
     let offset = r.offset();
     let declared = usize::from(r.word("n", Shape::U16)?);
-    let sub = r.byte("sub", Shape::U8)?;
+    let sub = r.byte("sub", shape)?;
     if declared != r.left() {
         return Err(Fault { field: "n", offset, cause: Cause::Length { declared, found: r.left() } });
     }
@@ -483,8 +483,21 @@ fn counted(out: &mut Vec<u8>, sub: u8, write: impl FnOnce(&mut Vec<u8>)) {
     out[start..start + 2].copy_from_slice(&n.to_be_bytes());
 }
 
-/// The three items that every `1000` message begins with.
+/// The three items that every `1000` message begins with; right ones are known by sight.
+#[inline]
 fn wrapper_head(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<(u16, Sequence), Fault> {
+    if let Some([4, 1, 1, s0, s1, 10, 1, 2, sequence @ .., 9, 1, 3, g0, g1, g2, g3, g4, g5, g6]) = r.peek::<26>()
+        && [*g0, *g1, *g2, *g3, *g4, *g5, *g6] == frame.gateway()
+    {
+        r.skip(26);
+        let sequence = Sequence::of(u64::from_be_bytes(*sequence), frame.message_id());
+        return Ok((u16::from_be_bytes([*s0, *s1]), sequence));
+    }
+    wrapper_head_by_item(r, frame)
+}
+
+#[cold]
+fn wrapper_head_by_item(r: &mut Reader<'_>, frame: &Frame<'_>) -> Result<(u16, Sequence), Fault> {
     let sub = leading(r, Key::Sub)?.word()?;
     let item = leading(r, Key::Sequence)?;
     let sequence = Sequence::of(item.long()?, frame.message_id());
@@ -505,5 +518,31 @@ fn carrier_command(carrier: Carrier) -> Command {
     match carrier {
         Carrier::Control => Command::Control,
         Carrier::Network => Command::Network,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The guide's `1017` frame and nearly every way to bend it: what is known by sight reads as item by item.
+    #[test]
+    fn usual_items_read_the_same_by_sight_and_one_by_one() {
+        let guide = include_str!("../../../tests/vectors/guide.tsv");
+        let hex = guide.lines().find_map(|row| row.strip_prefix("status_1017\tok\t")).unwrap();
+        let good: Vec<u8> =
+            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap()).collect();
+        for at in 18..good.len() - 3 {
+            for bend in 0..=u8::MAX {
+                let mut data = good[18..good.len() - 3].to_vec();
+                data[at - 18] ^= bend;
+                let mut bytes = Vec::new();
+                let gateway = [0x82, 0x23, 0x12, 0x14, 0, 0x27, 0];
+                write_frame(&mut bytes, Direction::Up, 0x1000, MessageId::DEVICE, gateway, |out| out.extend(&data));
+                let frame = Frame::parse(&bytes).unwrap();
+                let one_by_one = Uplink::decode_traced(&frame, Some(&Trace::default()));
+                assert_eq!(Uplink::decode(&frame), one_by_one, "byte {at} by {bend:02x}");
+            }
+        }
     }
 }

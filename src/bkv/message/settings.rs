@@ -361,8 +361,12 @@ impl VoiceHours {
             port: r.port()?,
             buzzer: r.u8("buzzer")?,
             voice: r.u8("voice")?,
-            periods: r
-                .counted("periods", |r| Ok(VoicePeriod { from: read_clock(r, "from")?, to: read_clock(r, "to")? }))?,
+            periods: r.counted("periods", |r| {
+                Ok(VoicePeriod {
+                    from: read_clock(r, ["from_hour", "from_minute"])?,
+                    to: read_clock(r, ["to_hour", "to_minute"])?,
+                })
+            })?,
         })
     }
 
@@ -374,14 +378,14 @@ impl VoiceHours {
     }
 }
 
-fn read_clock(r: &mut Reader<'_>, field: &'static str) -> Result<(u8, u8), Fault> {
-    let hour = r.u8(field)?;
+fn read_clock(r: &mut Reader<'_>, [hour_field, minute_field]: [&'static str; 2]) -> Result<(u8, u8), Fault> {
+    let hour = r.u8(hour_field)?;
     if hour > 23 {
-        return Err(r.refuse(field, hour));
+        return Err(r.refuse(hour_field, hour));
     }
-    let minute = r.u8(field)?;
+    let minute = r.u8(minute_field)?;
     if minute > 59 {
-        return Err(r.refuse(field, minute));
+        return Err(r.refuse(minute_field, minute));
     }
     Ok((hour, minute))
 }

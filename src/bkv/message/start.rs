@@ -31,7 +31,7 @@ pub struct Switch {
 impl Switch {
     pub(super) fn read(r: &mut Reader<'_>) -> Result<Self, Fault> {
         let (socket, port) = (r.socket()?, r.port()?);
-        let order = match r.u8("switch")? {
+        let order = match r.byte("switch", Shape::Switch)? {
             0 => {
                 r.array::<5>("unused", Shape::Bytes)?;
                 SwitchOrder::Off
@@ -43,14 +43,14 @@ impl Switch {
     }
 
     fn read_order(r: &mut Reader<'_>) -> Result<SwitchOrder, Fault> {
-        Ok(match r.u8("mode")? {
+        Ok(match r.byte("mode", Shape::Mode)? {
             1 => {
                 let minutes = r.minutes()?;
-                r.zero("energy")?;
+                r.zero("energy", Shape::WattHours)?;
                 SwitchOrder::Time(minutes)
             }
             0 => {
-                r.zero("minutes")?;
+                r.zero("minutes", Shape::Minutes)?;
                 SwitchOrder::Energy(r.watt_hours()?)
             }
             other => return Err(r.refuse("mode", other)),
@@ -110,7 +110,7 @@ pub struct StartByTiers {
 impl StartByTiers {
     pub(super) fn read(r: &mut Reader<'_>, carrier: Carrier) -> Result<Self, Fault> {
         let (socket, port) = (r.socket()?, r.port()?);
-        r.exactly("switch", 1)?;
+        r.exactly("switch", Shape::Switch, 1)?;
         let (amount, tiers) = (r.cents("amount")?, r.counted("tiers", PowerTier::read)?);
         Ok(Self { carrier, socket, port, amount, tiers })
     }

@@ -71,7 +71,7 @@ impl SocketStatus {
         self.ports.iter().find(|reading| reading.port == port)
     }
 
-    /// Item `94`.
+    /// Item `94`. The usual order of its items is known by sight, which is several times as fast.
     #[inline]
     fn read_item(item: Item<'_>) -> Result<Self, Fault> {
         let mut r = item.open();
@@ -79,6 +79,14 @@ impl SocketStatus {
         let mut ports = UpTo::default();
         let (mut socket, mut firmware, mut temperature, mut rssi) = (None, None, None, None);
         let mut at = 0;
+        if let Some([3, 1, 0x4a, no, 4, 1, 0x3e, f0, f1, 3, 1, 0x07, degrees, 3, 1, 0x96, signal]) = r.peek::<17>()
+            && let Some(no) = SocketNo::new(*no)
+        {
+            (socket, firmware) = (Some(no), Some(u16::from_be_bytes([*f0, *f1])));
+            (temperature, rssi) = (Some(degrees.cast_signed()), Some(*signal));
+            at = 4;
+            r.skip(17);
+        }
         while let Some(item) = r.item()? {
             match item.key {
                 Key::Socket => once(&mut socket, item, item.socket()?)?,
@@ -150,7 +158,41 @@ impl PortReading {
     /// Item `5b`, number `inside` of its socket.
     #[inline]
     fn read_item(item: Item<'_>, inside: u8, extras: &mut Extras) -> Result<Self, Fault> {
-        let mut r = item.open();
+        let r = item.open();
+        if r.left() == 38
+            && let Some(usual) = r.peek().and_then(Self::read_usual)
+        {
+            return Ok(usual);
+        }
+        Self::read_any(r, inside, extras)
+    }
+
+    /// The items of `5b` in their usual order, with values that make sense.
+    #[inline]
+    fn read_usual(bytes: &[u8; 38]) -> Option<Self> {
+        #[rustfmt::skip]
+        let [
+            3, 1, 0x08, port,   3, 1, 0x09, status, 4, 1, 0x0a, n0, n1, 4, 1, 0x95, v0, v1,
+            4, 1, 0x0b, p0, p1, 4, 1, 0x0c, c0, c1, 4, 1, 0x0d, e0, e1, 4, 1, 0x0e, m0, m1,
+        ] = *bytes
+        else {
+            return None;
+        };
+        let word = |high, low| u16::from_be_bytes([high, low]);
+        Some(Self {
+            port: PortNo::new(port)?,
+            status: StatusByte(status),
+            business_no: BusinessNo::new(word(n0, n1)),
+            voltage: DeciVolts(word(v0, v1).into()),
+            power: DeciWatts(word(p0, p1).into()),
+            current: MilliAmperes(word(c0, c1).into()),
+            energy_units: EnergyUnits(word(e0, e1)),
+            minutes: Minutes(word(m0, m1).into()),
+        })
+    }
+
+    /// The items of `5b` in any order, with others between.
+    fn read_any(mut r: Reader<'_>, inside: u8, extras: &mut Extras) -> Result<Self, Fault> {
         let (mut port, mut status, mut business_no, mut voltage) = (None, None, None, None);
         let (mut power, mut current, mut energy, mut minutes) = (None, None, None, None);
         let mut at = 0;
