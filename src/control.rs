@@ -34,7 +34,7 @@ pub struct Control {
     /// Those that may have something to do, each at most once.
     ready: VecDeque<u64>,
     /// Gone, but not yet told to the core.
-    gone: Vec<ClientId>,
+    gone: VecDeque<ClientId>,
     /// Clients that linger.
     lingering: Vec<(UpTime, u64)>,
     refusals: Seldom,
@@ -53,7 +53,7 @@ impl Control {
             acceptance: Acceptance::default(),
             clients: Slots::new(FIRST_CLIENT_SLOT, CONTROL_CLIENTS),
             ready: VecDeque::new(),
-            gone: Vec::new(),
+            gone: VecDeque::new(),
             lingering: Vec::new(),
             refusals: Seldom::default(),
         })
@@ -192,13 +192,13 @@ impl Control {
     fn close(&mut self, key: u64) {
         if self.clients.remove(key).is_some() {
             self.lingering.retain(|(_, lingers)| *lingers != key);
-            self.gone.push(ClientId(key));
+            self.gone.push_back(ClientId(key));
         }
     }
 
-    /// A client that went since the last call.
+    /// The clients that went, one a call, in order.
     pub fn take_gone(&mut self) -> Option<ClientId> {
-        self.gone.pop()
+        self.gone.pop_front()
     }
 
     /// Whether bytes wait for anyone.

@@ -14,7 +14,7 @@ pub const ACCEPTS_A_TURN: usize = 64;
 pub const EVENTS_A_POLL: usize = 1024;
 /// Connections that the kernel keeps until they are accepted: a site that comes back after a power cut.
 pub const BACKLOG: i32 = 1024;
-/// The longest sleep: nothing is due for longer than this without being looked at again.
+/// The longest sleep: a poll takes its timeout in milliseconds that fit an `int`.
 pub const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// Device connections that tokens can tell apart.
@@ -78,5 +78,6 @@ const _: () = assert!(CONTROL_PAUSE_BYTES < CONTROL_WAITING_BYTES, "a client is 
 const _: () = assert!(CONTROL_CLIENTS >= 128, "as promised");
 const _: () = assert!(FIRST_CLIENT_SLOT + CONTROL_CLIENTS <= FIRST_OTHER_SLOT && FIRST_OTHER_SLOT <= 0xffff);
 const _: () = assert!(ACCEPTS_A_TURN < BACKLOG as usize && BACKLOG >= 1024);
+const _: () = assert!(LONGEST_SLEEP.as_millis() <= i32::MAX as u128);
 const _: () = assert!(END_FLUSH.as_millis() + COMMIT_WAIT.as_millis() < 5000, "the end takes less than 5 s");
 const _: () = assert!(REPETITION_MS < REPORT_MATCHES_FOR_MS && NOTE_UP_TIME_MS <= 60_000);

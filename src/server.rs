@@ -327,8 +327,8 @@ impl Server {
         if asked.woken {
             hooks.woken(core, now)?;
         }
-        if asked.end.is_some() {
-            log::info!("ending");
+        if let Some(why) = asked.end {
+            log::info!("ending why={why:?}");
             self.devices.stop_accepting();
             self.control.stop_accepting();
         }

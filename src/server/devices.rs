@@ -30,7 +30,7 @@ pub struct Devices {
     ready: VecDeque<u64>,
     deadlines: Deadlines,
     /// Closed, but not yet told to the core.
-    closed: Vec<ConnId>,
+    closed: VecDeque<ConnId>,
     refusals: Seldom,
 }
 
@@ -51,7 +51,7 @@ impl Devices {
             of_address: BTreeMap::new(),
             ready: VecDeque::new(),
             deadlines: Deadlines::default(),
-            closed: Vec::new(),
+            closed: VecDeque::new(),
             refusals: Seldom::default(),
         })
     }
@@ -274,12 +274,12 @@ impl Devices {
                 self.of_address.remove(&conn.peer());
             }
         }
-        self.closed.push(ConnId(key));
+        self.closed.push_back(ConnId(key));
     }
 
-    /// A connection that was closed since the last call.
+    /// The connections that were closed, one a call, in order.
     pub fn take_closed(&mut self) -> Option<ConnId> {
-        self.closed.pop()
+        self.closed.pop_front()
     }
 
     /// Whether bytes wait for anyone.
