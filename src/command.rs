@@ -10,7 +10,7 @@ use crate::clock::WallTime;
 use crate::ids::{DeviceId, OrderNo, PortNo, SocketNo};
 use crate::order::{FeeTier, Plan, PowerTier, ServiceFeeBy, words};
 use crate::port::Refusal;
-use crate::time_text::parse_rfc3339;
+use crate::time_text::{minute_of_day, parse_rfc3339};
 
 words! {
     /// Why a command was not done (contract §6).
@@ -439,15 +439,6 @@ fn fee_tiers(raw: &[RawFeeTier]) -> Result<Vec<FeeTier>, Problem> {
         return Err(Problem::of(Code::OutOfRange, "tiers", "the last tier ends at \"23:59\""));
     }
     Ok(tiers)
-}
-
-/// `"hh:mm"` as minutes since midnight.
-pub fn minute_of_day(text: &str) -> Option<u16> {
-    let (hours, minutes) = text.split_once(':')?;
-    let two_digits =
-        |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?;
-    let (hours, minutes): (u16, u16) = (two_digits(hours)?, two_digits(minutes)?);
-    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
 }
 
 /// `stop_charge`: an order, or whatever runs on a port.

@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use crate::bkv::{Deframer, Direction};
 use crate::clock::{Now, UpTime};
 use crate::limits::{DEVICE_WAITING_BYTES, ERRORS, ERRORS_WITHIN, PARTIAL_FRAME};
-use crate::outbox::Outbox;
+use crate::send_queue::Outbox;
 use crate::turn::{ConnId, Core, Fatal};
 
 /// Why the loop closes a connection.

@@ -17,7 +17,7 @@ use crate::limits::{
     ACCEPTS_A_TURN, CONTROL_CLIENTS, CONTROL_LINE, CONTROL_LINGER, CONTROL_PAUSE_BYTES, CONTROL_WAITING_BYTES,
     FIRST_CLIENT_SLOT,
 };
-use crate::outbox::Outbox;
+use crate::send_queue::Outbox;
 use crate::server::listener::{Acceptance, Accepted, SocketFile, SpareFile, bind_unix};
 use crate::server::seldom::Seldom;
 use crate::server::slots::{Slots, token_of};

@@ -113,7 +113,16 @@ fn parse_offset(text: &str) -> Option<i64> {
         ("-", rest) => (-1, rest),
         _ => return None,
     };
-    crate::command::minute_of_day(rest).map(|minutes| sign * i64::from(minutes) * 60)
+    minute_of_day(rest).map(|minutes| sign * i64::from(minutes) * 60)
+}
+
+/// `"hh:mm"` as minutes since midnight.
+pub fn minute_of_day(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let two_digits =
+        |part: &str| (part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit())).then(|| part.parse().ok())?;
+    let (hours, minutes): (u16, u16) = (two_digits(hours)?, two_digits(minutes)?);
+    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
 }
 
 #[cfg(test)]

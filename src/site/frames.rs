@@ -706,7 +706,7 @@ fn start_of(key: PortKey, plan: &Plan, tiers_command: TiersCommand) -> Downlink 
             let tiers: Vec<_> = tiers
                 .iter()
                 .map(|tier| {
-                    let until = crate::command::minute_of_day(&tier.until).unwrap_or(0);
+                    let until = crate::time_text::minute_of_day(&tier.until).unwrap_or(0);
                     crate::bkv::FeeTier {
                         until_hour: u8::try_from(until / 60).unwrap_or(0),
                         until_minute: u8::try_from(until % 60).unwrap_or(0),
