@@ -11,7 +11,7 @@ use mio::net::TcpStream;
 use crate::bkv::{Deframer, Direction};
 use crate::clock::{Now, UpTime};
 use crate::limits::{DEVICE_WAITING_BYTES, ERRORS, ERRORS_WITHIN, PARTIAL_FRAME};
-use crate::send_queue::Outbox;
+use crate::send_queue::SendQueue;
 use crate::turn::{ConnId, Core, Fatal};
 
 /// Why the loop closes a connection.
@@ -49,7 +49,7 @@ pub struct Conn {
     peer: IpAddr,
     deframer: Deframer,
     errors: ErrorBudget,
-    outbox: Outbox,
+    outbox: SendQueue,
     last_byte: UpTime,
     /// When the part of a frame that is held began to come.
     partial_since: Option<UpTime>,
@@ -72,7 +72,7 @@ impl Conn {
             peer,
             deframer: Deframer::new(Direction::Up),
             errors: ErrorBudget::default(),
-            outbox: Outbox::default(),
+            outbox: SendQueue::default(),
             last_byte: now,
             partial_since: None,
             stands: now,

@@ -17,7 +17,7 @@ use crate::limits::{
     ACCEPTS_A_TURN, CONTROL_CLIENTS, CONTROL_LINE, CONTROL_LINGER, CONTROL_PAUSE_BYTES, CONTROL_WAITING_BYTES,
     FIRST_CLIENT_SLOT,
 };
-use crate::send_queue::Outbox;
+use crate::send_queue::SendQueue;
 use crate::server::listener::{Acceptance, Accepted, SocketFile, SpareFile, bind_unix};
 use crate::server::seldom::Seldom;
 use crate::server::slots::{Slots, token_of};
@@ -234,7 +234,7 @@ struct Client {
     user: Option<u32>,
     state: State,
     inbox: Inbox,
-    outbox: Outbox,
+    outbox: SendQueue,
     /// Lines handed to the core whose reply has not come.
     unanswered: u32,
     readable: bool,
@@ -250,7 +250,7 @@ impl Client {
             user,
             state: State::Open,
             inbox: Inbox::default(),
-            outbox: Outbox::default(),
+            outbox: SendQueue::default(),
             unanswered: 0,
             // What it sent before it was accepted.
             readable: true,

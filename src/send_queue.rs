@@ -4,12 +4,12 @@ use std::io::{self, ErrorKind, Write};
 
 /// What could not be sent yet.
 #[derive(Debug, Default)]
-pub struct Outbox {
+pub struct SendQueue {
     bytes: Vec<u8>,
     sent: usize,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Bytes that wait.
     pub fn waiting(&self) -> usize {
         self.bytes.len() - self.sent
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn bytes_leave_in_order_however_little_the_socket_takes() {
-        let (mut outbox, mut socket) = (Outbox::default(), Narrow { room: 5, got: Vec::new() });
+        let (mut outbox, mut socket) = (SendQueue::default(), Narrow { room: 5, got: Vec::new() });
         outbox.send(&mut socket, b"hello ").unwrap();
         outbox.send(&mut socket, b"world").unwrap();
         assert_eq!((socket.got.as_slice(), outbox.waiting()), (&b"hello"[..], 6));
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn no_memory_is_held_when_nothing_waits() {
-        let (mut outbox, mut socket) = (Outbox::default(), Narrow { room: 1, got: Vec::new() });
+        let (mut outbox, mut socket) = (SendQueue::default(), Narrow { room: 1, got: Vec::new() });
         outbox.send(&mut socket, b"ab").unwrap();
         socket.room = 1;
         outbox.flush(&mut socket).unwrap();
