@@ -49,7 +49,7 @@ pub struct Conn {
     peer: IpAddr,
     deframer: Deframer,
     errors: ErrorBudget,
-    outbox: SendQueue,
+    queue: SendQueue,
     last_byte: UpTime,
     /// When the part of a frame that is held began to come.
     partial_since: Option<UpTime>,
@@ -72,7 +72,7 @@ impl Conn {
             peer,
             deframer: Deframer::new(Direction::Up),
             errors: ErrorBudget::default(),
-            outbox: SendQueue::default(),
+            queue: SendQueue::default(),
             last_byte: now,
             partial_since: None,
             stands: now,
@@ -194,18 +194,18 @@ impl Conn {
 
     /// Sends what the socket takes at once; the rest waits. `Err`: to be closed.
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Closed> {
-        self.outbox.send(&mut self.stream, bytes).map_err(broken)?;
-        if self.outbox.waiting() > DEVICE_WAITING_BYTES { Err(Closed::NotReading) } else { Ok(()) }
+        self.queue.send(&mut self.stream, bytes).map_err(broken)?;
+        if self.queue.waiting() > DEVICE_WAITING_BYTES { Err(Closed::NotReading) } else { Ok(()) }
     }
 
     /// Sends what the socket takes of what waits. `Err`: to be closed.
     pub fn flush(&mut self) -> Result<(), Closed> {
-        self.outbox.flush(&mut self.stream).map_err(broken)
+        self.queue.flush(&mut self.stream).map_err(broken)
     }
 
     /// Whether bytes wait for it.
     pub fn has_waiting(&self) -> bool {
-        self.outbox.waiting() > 0
+        self.queue.waiting() > 0
     }
 }
 

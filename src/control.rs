@@ -82,7 +82,7 @@ impl Control {
         let Some(client) = self.clients.get_mut(key) else { return };
         client.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         client.hung_up |= event.is_write_closed() || event.is_error();
-        if event.is_writable() && client.outbox.waiting() > 0 && client.outbox.flush(&mut client.stream).is_err() {
+        if event.is_writable() && client.queue.waiting() > 0 && client.queue.flush(&mut client.stream).is_err() {
             return self.close(key);
         }
         self.queue(key);
@@ -168,13 +168,13 @@ impl Control {
     pub fn reply(&mut self, to: ClientId, line: &[u8]) {
         let Some(client) = self.clients.get_mut(to.0).filter(|client| !client.hung_up) else { return };
         client.unanswered = client.unanswered.saturating_sub(1);
-        if client.outbox.waiting() > CONTROL_WAITING_BYTES {
+        if client.queue.waiting() > CONTROL_WAITING_BYTES {
             log::debug!("control client does not read client={}", to.0);
             return self.close(to.0);
         }
-        client.outbox.push(line);
-        client.outbox.push(b"\n");
-        if client.outbox.flush(&mut client.stream).is_err() {
+        client.queue.push(line);
+        client.queue.push(b"\n");
+        if client.queue.flush(&mut client.stream).is_err() {
             return self.close(to.0);
         }
         self.queue(to.0);
@@ -203,7 +203,7 @@ impl Control {
 
     /// Whether bytes wait for anyone.
     pub fn has_waiting(&mut self) -> bool {
-        self.clients.iter_mut().any(|(_, client)| client.outbox.waiting() > 0)
+        self.clients.iter_mut().any(|(_, client)| client.queue.waiting() > 0)
     }
 }
 
@@ -234,7 +234,7 @@ struct Client {
     user: Option<u32>,
     state: State,
     inbox: Inbox,
-    outbox: SendQueue,
+    queue: SendQueue,
     /// Lines handed to the core whose reply has not come.
     unanswered: u32,
     readable: bool,
@@ -250,7 +250,7 @@ impl Client {
             user,
             state: State::Open,
             inbox: Inbox::default(),
-            outbox: SendQueue::default(),
+            queue: SendQueue::default(),
             unanswered: 0,
             // What it sent before it was accepted.
             readable: true,
@@ -263,7 +263,7 @@ impl Client {
     fn serve<C: Core>(&mut self, id: ClientId, buffer: &mut [u8], core: &mut C, now: Now) -> Result<Next, Fatal> {
         match self.state {
             State::Open | State::Ended => {
-                if self.outbox.waiting() > CONTROL_PAUSE_BYTES {
+                if self.queue.waiting() > CONTROL_PAUSE_BYTES {
                     return Ok(Next::Wait);
                 }
                 if let Some(line) = self.inbox.line(self.state == State::Ended) {
@@ -283,7 +283,7 @@ impl Client {
     }
 
     fn is_answered(&self) -> bool {
-        self.unanswered == 0 && self.outbox.waiting() == 0
+        self.unanswered == 0 && self.queue.waiting() == 0
     }
 
     fn read<C: Core>(&mut self, id: ClientId, buffer: &mut [u8], core: &mut C, now: Now) -> Next {
