@@ -23,6 +23,8 @@ const MINUTE: u64 = 60 * SECOND;
 const HEARTBEAT: u64 = 60 * SECOND;
 /// Status period (protocol §7 `1017`).
 const STATUS: u64 = 5 * MINUTE;
+/// The load is on so long after the switch.
+const JUST_ON: u64 = 2 * SECOND;
 /// An end that is not acknowledged is repeated so often, so many times (protocol §10).
 const REPEAT: u64 = 11 * SECOND;
 const REPEATS: u32 = 3;
@@ -103,6 +105,8 @@ pub struct Device {
     silent_until: u64,
     /// Wh until a battery is full, least and most.
     pub batteries: (u64, u64),
+    /// Each socket reports its status so often, ms.
+    pub status_period: u64,
     answers_queries_with_reports: bool,
     answers_fee_starts_shaped: bool,
 }
@@ -134,6 +138,7 @@ impl Device {
             trouble: None,
             silent_until: 0,
             batteries: (150, 700),
+            status_period: STATUS,
             answers_queries_with_reports: random.once_in(4),
             answers_fee_starts_shaped: random.once_in(2),
             random,
@@ -300,7 +305,10 @@ impl Device {
     }
 
     fn report_status(&mut self, place: usize, now: u64) {
-        self.sockets[place].status_due = now + STATUS;
+        // The load comes on a moment after the switch: a change, which is reported.
+        let just_on = |port: &Port| port.session.as_ref().is_some_and(|session| is_just_on(session, now));
+        let changes_soon = self.sockets[place].ports.iter().any(just_on);
+        self.sockets[place].status_due = now + if changes_soon { JUST_ON } else { self.status_period };
         let charges = self.sockets[place].ports.iter().any(|port| port.session.is_some());
         if charges && self.fault == Some(Fault::NoStatus) {
             return;
@@ -617,7 +625,7 @@ fn reading(port: &Port, volts: u32, old_number: bool, now: u64) -> PortReading {
         let lingers = port.ended.is_some_and(|ended| now < ended + SECOND);
         return if lingers { PortReading { power: DeciWatts(12), current: MilliAmperes(5), ..idle } } else { idle };
     };
-    let just_on = now < session.begun() + 2 * SECOND;
+    let just_on = is_just_on(session, now);
     let power = if just_on { DeciWatts(5) } else { session.power() };
     let number = if old_number { port.older.unwrap_or(session.number) } else { session.number };
     PortReading {
@@ -629,6 +637,10 @@ fn reading(port: &Port, volts: u32, old_number: bool, now: u64) -> PortReading {
         minutes: session.minutes(),
         ..idle
     }
+}
+
+const fn is_just_on(session: &Session, now: u64) -> bool {
+    now < session.begun() + JUST_ON
 }
 
 fn reconnected(now: u64) -> Uplink {

@@ -91,9 +91,10 @@ impl Fleet {
         Arc::clone(&self.stop)
     }
 
-    /// Sets how much the batteries take, Wh, least and most.
-    pub fn set_batteries(&mut self, least: u64, most: u64) {
-        self.links.iter_mut().for_each(|link| link.device.batteries = (least, most));
+    /// Has each socket report its status so often, by the devices' clock.
+    pub fn set_status_period(&mut self, period: Duration) {
+        let period = u64::try_from(period.as_millis()).unwrap_or(u64::MAX);
+        self.links.iter_mut().for_each(|link| link.device.status_period = period);
     }
 
     /// Runs until the stop flag is set.

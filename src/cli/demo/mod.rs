@@ -70,6 +70,8 @@ pub fn parse(arguments: &mut Arguments) -> Result<DemoOptions, Failure> {
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Figures reach the store so often, by the demo's own clock: the table is to move.
 const FLUSH: &str = "15s";
+/// Statuses come more often than the 5 minutes that devices owe, for the same reason.
+const STATUS_PERIOD: Duration = Duration::from_secs(45);
 
 /// Shows the live table until the time is over.
 pub fn run(options: &DemoOptions) -> Outcome {
@@ -104,6 +106,7 @@ fn play(options: &DemoOptions, place: &Place, on_terminal: bool, stop: &AtomicBo
     let members = members(options.devices, &faults(options.devices));
     let clock = Clock::scaled(UpTime(0), options.speed);
     let mut fleet = Fleet::new(address, &members, 7, clock.clone()).map_err(failed)?;
+    fleet.set_status_period(STATUS_PERIOD);
     let (fleet_stop, counts) = (fleet.stop_flag(), fleet.counts());
     let agent = std::thread::spawn(move || agent.run(None));
     let devices = std::thread::spawn(move || fleet.run());
