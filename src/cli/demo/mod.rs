@@ -21,7 +21,7 @@ use chargegate::logging;
 use chargegate::server::raise_open_files;
 use chargegate::sim::{Fault, Fleet, FleetCounts, Member};
 use log::LevelFilter;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::arguments::{Argument, Arguments};
@@ -82,7 +82,7 @@ pub fn run(options: &DemoOptions) -> Outcome {
         return Err(Failure::failed("demo", "--mqtt: the cloud link is not in this version"));
     }
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
     }
     let place = Place::new(options.keep.as_deref()).map_err(failed)?;

@@ -102,8 +102,8 @@ impl Order {
         let minutes = self.minutes;
         match self.mode {
             0 | 1 => vec![("mode", "time".into()), ("minutes", minutes.into())],
-            // What 200 W take in that time.
-            2 => vec![("mode", "energy".into()), ("energy_wh", (minutes * 200 / 60).max(1).into())],
+            // What 80 W take in that time: nearly all batteries take more.
+            2 => vec![("mode", "energy".into()), ("energy_wh", (minutes * 80 / 60).max(1).into())],
             3 => vec![
                 ("mode", "tiers".into()),
                 ("amount_cents", minutes.into()),
@@ -115,10 +115,10 @@ impl Order {
             ],
             _ => vec![
                 ("mode", "fee".into()),
-                // What 150 W take in that time, at 100 cents a kWh in all.
-                ("amount_cents", (minutes * 150 / 600).max(1).into()),
+                // The same, at a cent a Wh in all.
+                ("amount_cents", (minutes * 80 / 60).max(1).into()),
                 ("service_fee_by", "energy".into()),
-                ("tiers", json!([{ "until": "23:59", "electricity_cents": 60, "service_cents": 40 }])),
+                ("tiers", json!([{ "until": "23:59", "electricity_cents": 700, "service_cents": 300 }])),
             ],
         }
     }
