@@ -13,3 +13,4 @@ mod session;
 pub use device::{Device, Truth};
 pub use fault::Fault;
 pub use fleet::{Fleet, FleetCounts, Member};
+pub use random::Random;
