@@ -387,7 +387,7 @@ pub struct Course {
     /// The start; none when adopted.
     #[serde(skip_serializing_if = "is_default")]
     pub start: Option<StartCourse>,
-    /// Every number under which a device was seen to run this order, the newest last.
+    /// Numbers under which a device ran this order before it had its present one.
     #[serde(skip_serializing_if = "is_default")]
     pub numbers: Vec<BusinessNo>,
     /// The `start_charge` that waits for the order's fate.

@@ -184,7 +184,7 @@ fn full_port() -> Port {
             commands: vec!["c-1".into()],
         }),
         kept: vec![KeptReport { report: full_report(), at: UpTime(102), wall: WALL }],
-        doubt: Some(Doubt { number: Some(number(8)), charging: true, since: UpTime(103) }),
+        doubt: Some(Doubt { number: Some(number(8)), charging: true, since: UpTime(103), first_sight: true }),
         stray: Some(Stray { number: None, since: UpTime(104), told: true }),
     };
     Port {

@@ -71,7 +71,8 @@ fn main() -> ExitCode {
             _ => flash::serve(&arguments[1..]),
         };
     }
-    let benches: [(&str, fn() -> Vec<Figure>); 5] = [
+    type Bench = (&'static str, fn() -> Vec<Figure>);
+    let benches: [Bench; 5] = [
         ("decode", decode::figures),
         ("start", start::figures),
         ("quiet", quiet::figures),

@@ -84,9 +84,10 @@ impl Desk<'_> {
     pub(super) fn give_number(&mut self, index: usize, number: Option<BusinessNo>) {
         let Some(number) = number else { return };
         let order = self.order(index);
-        order.business_no = Some(number);
         order.course.numbers.retain(|known| *known != number);
-        order.course.numbers.push(number);
+        if let Some(before) = order.business_no.replace(number).filter(|before| *before != number) {
+            order.course.numbers.push(before);
+        }
     }
 
     fn start_refused(&mut self, index: usize) {
@@ -188,7 +189,7 @@ impl Desk<'_> {
         let another_numberless = self.case.orders[..index].iter().any(|entry| {
             let earlier = &entry.order;
             let refused = earlier.end_reason == Some(EndReason::StartRefused);
-            earlier.course.numbers.is_empty() && earlier.business_no.is_none() && !refused
+            earlier.business_no.is_none() && !refused
         });
         let since_sending = self.terms.elapsed(figures::session_start(self.peek(index)), kept.at);
         let possible = since_sending.as_secs() / 60 + 1;

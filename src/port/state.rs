@@ -151,6 +151,9 @@ pub struct Doubt {
     pub charging: bool,
     /// When it was shown: only a younger question settles it.
     pub since: UpTime,
+    /// It was the first that was ever seen of the port.
+    #[serde(default)]
+    pub first_sight: bool,
 }
 
 /// An end report as the decisions see it: scaled, no bytes.

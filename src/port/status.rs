@@ -19,7 +19,9 @@ enum Shown {
 impl Desk<'_> {
     /// A status of the port, its socket being online.
     pub fn status(&mut self, reading: Reading) {
-        let first_ever = self.case.port.raw_status.is_none();
+        // What is doubted at first sight is still first seen when a question has settled it.
+        let doubted = self.case.memory().and_then(|memory| memory.doubt).is_some_and(|doubt| doubt.first_sight);
+        let first_ever = self.case.port.raw_status.is_none() || doubted;
         let shown = self.read(&reading);
         self.display(&reading, shown);
         match shown {
@@ -61,7 +63,8 @@ impl Desk<'_> {
             (Some(doubt), Some(question)) if question.sent >= doubt.since => true,
             (Some(_), _) => false,
             (None, _) => {
-                self.memory().doubt = Some(Doubt { number: reading.number, charging, since: now });
+                let first_sight = self.case.port.raw_status.is_none();
+                self.memory().doubt = Some(Doubt { number: reading.number, charging, since: now, first_sight });
                 false
             }
         }

@@ -178,18 +178,14 @@ impl Store {
 
 /// Whether it is worth to read an order whole: most of a port's orders ran under one other number, and that is all.
 fn may_have_number(row: &Row<'_>, numbers: &[BusinessNo]) -> rusqlite::Result<bool> {
-    let Some(number) = row.get::<_, Option<BusinessNo>>("business_no")? else { return Ok(true) };
+    let number: Option<BusinessNo> = row.get("business_no")?;
     let course: Option<&str> = row.get_ref("course")?.as_str_or_null()?;
-    Ok(numbers.contains(&number) || course.is_some_and(|course| lists_another_number(course, number)))
-}
-
-fn lists_another_number(course: &str, number: BusinessNo) -> bool {
-    let list = course.split_once("\"numbers\":[").and_then(|(_, rest)| rest.split_once(']'));
-    list.is_some_and(|(list, _)| list != number.to_string())
+    let had_another = course.is_some_and(|course| course.contains("\"numbers\""));
+    Ok(had_another || number.is_none_or(|number| numbers.contains(&number)))
 }
 
 fn may_be_meant(order: &Order, numbers: &[BusinessNo]) -> bool {
-    let never_numbered = order.business_no.is_none() && order.course.numbers.is_empty();
+    let never_numbered = order.business_no.is_none();
     order.status.is_open()
         || never_numbered && order.end_reason != Some(EndReason::StartRefused)
         || numbers.iter().any(|number| order.has_number(*number))
