@@ -87,6 +87,7 @@ pub struct Store {
     _lock: File,
     instance: String,
     up_base: UpTime,
+    noted_up: UpTime,
     after_unclean_stop: bool,
     /// A transaction was begun and neither committed nor rolled back.
     begun: bool,
@@ -112,9 +113,14 @@ impl Store {
         &self.instance
     }
 
-    /// Up-time at which the last run was last noted: this one goes on from there.
+    /// Up-time of the last thing that the last run wrote: this one goes on from there.
     pub const fn up_base(&self) -> UpTime {
         self.up_base
+    }
+
+    /// Up-time that was last noted, together with the wall time that was believed then.
+    pub const fn noted_up(&self) -> UpTime {
+        self.noted_up
     }
 
     /// Whether the last run ended without closing the store.

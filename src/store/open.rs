@@ -108,6 +108,7 @@ pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<S
         _lock: lock,
         instance: begun.instance,
         up_base: begun.up_base,
+        noted_up: begun.noted_up,
         after_unclean_stop: !begun.clean,
         begun: false,
         broken: None,
@@ -131,8 +132,21 @@ struct Begun {
     instance: String,
     clean: bool,
     up_base: UpTime,
+    noted_up: UpTime,
     ids: MessageIds,
     journal_bytes: u64,
+}
+
+/// The newest up-time in any row: up-time is noted by itself only once a minute, and must never run behind what was
+/// written with it.
+const NEWEST_UP: &str = "
+    SELECT max(coalesce((SELECT up FROM journal ORDER BY id DESC LIMIT 1), 0),
+               coalesce((SELECT created_up FROM events ORDER BY rowid DESC LIMIT 1), 0),
+               coalesce((SELECT created_up FROM commands ORDER BY rowid DESC LIMIT 1), 0),
+               coalesce((SELECT max(updated_up) FROM ports), 0))";
+
+fn newest_up(db: &Connection) -> rusqlite::Result<UpTime> {
+    db.query_row(NEWEST_UP, [], |row| row.get(0))
 }
 
 /// A file that is being opened.
@@ -354,7 +368,8 @@ impl Opening<'_> {
         let begun = Begun {
             instance: instance.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
             clean,
-            up_base: UpTime(number(Meta::Up)?),
+            up_base: UpTime(number(Meta::Up)?).max(newest_up(&transaction)?),
+            noted_up: UpTime(number(Meta::Up)?),
             ids,
             journal_bytes,
         };

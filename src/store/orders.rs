@@ -124,12 +124,16 @@ impl Store {
             let mut found = Vec::new();
             let mut newest = true;
             while let Some(row) = rows.next()? {
-                let order = order(row)?;
                 // One at a time is open on a port, so orders were closed in the order in which they began: behind
                 // the first that was closed too long ago there is nothing.
-                let gone = !order.status.is_open() && order.course.closed.is_some_and(|closed| closed < closed_since);
-                if newest || !gone && may_be_meant(&order, numbers) {
-                    found.push(order);
+                let closed: Option<UpTime> = row.get("closed_up")?;
+                let gone = closed.is_some_and(|closed| closed < closed_since);
+                let open = closed.is_none();
+                if newest || open || !gone && may_have_number(row, numbers)? {
+                    let order = order(row)?;
+                    if newest || may_be_meant(&order, numbers) {
+                        found.push(order);
+                    }
                 }
                 if gone {
                     break;
@@ -171,6 +175,18 @@ impl Store {
         })?;
         Ok(())
     }
+}
+
+/// Whether it is worth to read an order whole: most of a port's orders ran under one other number, and that is all.
+fn may_have_number(row: &Row<'_>, numbers: &[BusinessNo]) -> rusqlite::Result<bool> {
+    let Some(number) = row.get::<_, Option<BusinessNo>>("business_no")? else { return Ok(true) };
+    let course: Option<&str> = row.get_ref("course")?.as_str_or_null()?;
+    Ok(numbers.contains(&number) || course.is_some_and(|course| lists_another_number(course, number)))
+}
+
+fn lists_another_number(course: &str, number: BusinessNo) -> bool {
+    let list = course.split_once("\"numbers\":[").and_then(|(_, rest)| rest.split_once(']'));
+    list.is_some_and(|(list, _)| list != number.to_string())
 }
 
 fn may_be_meant(order: &Order, numbers: &[BusinessNo]) -> bool {
