@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use chargegate::clock::{UpTime, WallTime};
 use chargegate::device::{Device, Socket};
-use chargegate::ids::{BusinessNo, DeviceId, MessageId, OrderNo, PortKey, PortNo, SocketNo};
-use chargegate::order::{Order, OrderStatus, Source};
+use chargegate::ids::{BusinessNo, DeviceId, MessageId, OrderNo, PortKey, PortNo, SocketNo, WattHours};
+use chargegate::order::{Order, OrderStatus, Settlement, Source, StartCourse};
 use chargegate::port::state::{Hold, Memory, Port};
 use chargegate::store::{
     ClockQuality, CommandRow, CommandSource, Direction, FrameVerdict, JournalRow, NewEvent, Sending, SendingKind,
@@ -66,6 +66,11 @@ impl Place {
         rows(&self.path)
     }
 
+    /// The rows that the file would have, were its header whole.
+    pub fn rows_of_a_whole_copy(&self) -> Rows {
+        Self::full().rows()
+    }
+
     pub fn one<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
         Connection::open(&self.path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
     }
@@ -97,12 +102,23 @@ fn order(no: u64) -> Order {
     order.business_no = BusinessNo::new(u16::try_from(no % 60_000 + 1).unwrap());
     order.started_by = Some(format!("customer {}", no % 97));
     order.start_time = Some(WALL);
+    order.course.start = Some(StartCourse {
+        message_id: MessageId(u32::try_from(no).unwrap()),
+        first_sent: order.created_up,
+        last_sent: order.created_up,
+        sendings: 1,
+        accepted: Some(order.created_up),
+        ..StartCourse::default()
+    });
     if is_open {
         order.status = OrderStatus::Charging;
     } else {
         order.status = OrderStatus::Completed;
         order.is_final = no % 50 != 0;
         order.end_time = Some(WallTime(WALL.0 + 60_000));
+        order.settlement = Some(Settlement::Reported);
+        order.energy_wh = Some(WattHours(u32::try_from(no).unwrap()));
+        order.energy_max_wh = order.energy_wh;
         order.course.closed = Some(UpTime(2000 + no));
     }
     order

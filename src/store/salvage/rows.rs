@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Value;
+use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 
 use super::tree::RawRow;
@@ -28,7 +28,7 @@ pub(super) const TABLES: &[Table] = &[
     Table { name: "devices", select: devices::ALL_DEVICES, check: |row| read(devices::device(row)), has_sum: false },
     Table { name: "sockets", select: devices::ALL_SOCKETS, check: |row| read(devices::socket(row)), has_sum: false },
     Table { name: "ports", select: ports::ALL, check: |row| read(ports::port(row)), has_sum: false },
-    Table { name: "orders", select: orders::ALL, check: |row| read(orders::order(row)), has_sum: false },
+    Table { name: "orders", select: orders::ALL, check: order, has_sum: false },
     Table {
         name: "sendings",
         select: commands::ALL_SENDINGS,
@@ -46,6 +46,13 @@ const OUTBOX: &str = "SELECT id, created_at, crc, topic, stream, seq, payload FR
 
 fn read<T>(row: rusqlite::Result<T>) -> rusqlite::Result<bool> {
     row.map(|_| true)
+}
+
+fn order(row: &Row<'_>) -> rusqlite::Result<bool> {
+    match orders::order(row)?.contradiction() {
+        None => Ok(true),
+        Some(what) => Err(rusqlite::Error::FromSqlConversionFailure(0, Type::Integer, what.into())),
+    }
 }
 
 fn command(row: &Row<'_>) -> rusqlite::Result<bool> {
