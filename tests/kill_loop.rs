@@ -1,9 +1,10 @@
 //! Kills the real program again and again under load, and holds a ledger of what devices were told: no report that was
 //! acknowledged is lost, none counts twice. Seconds of it: `CHARGEGATE_KILL_LOOP_SECONDS`, 20 when that is not set.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 #[path = "running/agent.rs"]
+#[expect(dead_code, reason = "shared with the tests of damaged stores")]
 mod agent;
 #[path = "running/device.rs"]
 #[expect(dead_code, reason = "shared with the tests of damaged stores")]

@@ -214,11 +214,9 @@ impl Device {
                 let status = self.status();
                 self.say(&Uplink::QueryAnswer(QueryAnswer { status, under_1d: false }), id);
             }
-            Downlink::EndAck(ack) if ack.result.ok() => {
-                // It names the socket alone: one report is under way at a time.
-                if self.reported.take().is_some() {
-                    self.acknowledged.extend(self.reports.pop_front());
-                }
+            // It names the socket alone: one report is under way at a time.
+            Downlink::EndAck(ack) if ack.result.ok() && self.reported.take().is_some() => {
+                self.acknowledged.extend(self.reports.pop_front());
             }
             _ => {}
         }

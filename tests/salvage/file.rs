@@ -114,7 +114,7 @@ fn order(no: u64) -> Order {
         order.status = OrderStatus::Charging;
     } else {
         order.status = OrderStatus::Completed;
-        order.is_final = no % 50 != 0;
+        order.is_final = !no.is_multiple_of(50);
         order.end_time = Some(WallTime(WALL.0 + 60_000));
         order.settlement = Some(Settlement::Reported);
         order.energy_wh = Some(WattHours(u32::try_from(no).unwrap()));
@@ -231,7 +231,7 @@ pub fn rows(path: &Path) -> Rows {
             _ => "rowid, *",
         };
         let mut statement = db.prepare(&format!("SELECT {columns} FROM {table}")).unwrap();
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut found = statement.query([]).unwrap();
         let rows = all.entry(table).or_default();
         while let Some(row) = found.next().unwrap() {
