@@ -581,6 +581,21 @@ impl Order {
         self.start_time.is_some()
     }
 
+    /// What can never be: no decision leaves an order so, and one that was read so is damaged.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        if self.status.is_open() {
+            (self.end_time.is_some() || self.is_final).then_some("open and ended")
+        } else if self.settlement.is_none() {
+            Some("closed without a settlement")
+        } else if self.energy_wh > self.energy_max_wh {
+            Some("energy above its bound")
+        } else if self.minutes > self.minutes_max {
+            Some("minutes above their bound")
+        } else {
+            None
+        }
+    }
+
     /// Whether a device was seen to use `number` for this order.
     pub fn has_number(&self, number: BusinessNo) -> bool {
         self.business_no == Some(number) || self.course.numbers.contains(&number)

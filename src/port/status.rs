@@ -29,6 +29,9 @@ impl Desk<'_> {
             Shown::Idle => self.idle(&reading),
             Shown::NumberAlone => {}
         }
+        if shown != Shown::NumberAlone && self.case.memory().is_some_and(|memory| memory.orders_lost) {
+            self.memory().orders_lost = false;
+        }
         self.finish();
     }
 
@@ -108,6 +111,8 @@ impl Desk<'_> {
             if self.is_session_of(index, reading) {
                 self.news(index, reading);
             }
+        } else if self.is_of_a_lost_order(reading.number) {
+            self.adopt(reading);
         } else if let Some(index) = self.closed_owner(reading.number) {
             if self.is_session_of(index, reading) {
                 self.charges_after_close(index, reading);
@@ -221,6 +226,12 @@ impl Desk<'_> {
             }
         }
         number.filter(|number| self.peek(newest).has_number(*number)).map(|_| newest)
+    }
+
+    /// Orders were lost, and those that are left know nothing of this session.
+    fn is_of_a_lost_order(&self, number: Option<BusinessNo>) -> bool {
+        let known = |number| self.case.orders.iter().any(|entry| entry.order.has_number(number));
+        self.case.memory().is_some_and(|memory| memory.orders_lost) && !number.is_some_and(known)
     }
 
     /// A session that already ran when its port was first seen by this store becomes an order of its own.

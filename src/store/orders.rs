@@ -25,6 +25,7 @@ macro_rules! select {
     };
 }
 
+pub(super) const ALL: &str = select!("");
 pub(super) const OPEN: &str = select!("WHERE status IN (0, 2, 9)");
 pub(super) const UNSETTLED: &str = select!("WHERE final = 0");
 pub(super) const TO_FINALIZE: &str = select!("WHERE final = 0 AND closed_up <= ?1 ORDER BY closed_up LIMIT ?2");
