@@ -129,7 +129,9 @@ fn make() -> Vec<u8> {
     let mut store = place.open();
     for no in 0..DEVICES {
         let note = Some(format!("row {no}"));
-        store.put_device(&Device { note, online: true, ..Device::new(device_id(no)) }).unwrap();
+        store
+            .put_device(&Device { note: note.map(String::into_boxed_str), online: true, ..Device::new(device_id(no)) })
+            .unwrap();
     }
     for no in 0..DEVICES * 8 {
         let key = port_key(no);
