@@ -28,7 +28,7 @@ const DEVICES: u32 = 20;
 const SPAN: u64 = 10 * HOUR;
 /// Nothing new happens in the end: every grace runs out.
 const QUIET: u64 = 3 * HOUR;
-const SEEDS: u64 = 24;
+const SEEDS: u64 = 16;
 
 struct Line {
     device: Device,
@@ -143,7 +143,9 @@ impl World {
 
     fn step(&mut self, busy: bool) {
         self.now = self.next_time();
-        if busy && self.now >= self.crash_at {
+        // A kill hurts most while a turn waits for its commit: it comes then, or at the latest a while later.
+        let waits = self.commit_at.is_some() || self.now >= self.crash_at.saturating_add(20 * MINUTE);
+        if busy && self.now >= self.crash_at && waits {
             self.crash();
         }
         self.ask(busy);
@@ -250,7 +252,7 @@ impl World {
                 return;
             }
             let wait = self.random.within(0, 50);
-            let due = *self.commit_at.get_or_insert(self.now + if wait < 30 { 0 } else { wait });
+            let due = *self.commit_at.get_or_insert(self.now + if wait < 20 { 0 } else { wait });
             if due > self.now {
                 return;
             }
