@@ -399,7 +399,10 @@ pub struct Course {
     /// A stop by command was accepted or not answered.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_by_command: bool,
-    /// The agent's own stop, past the paid time, was sent.
+    /// A stop of the agent's own was accepted or not answered.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stop_by_agent: bool,
+    /// The agent's own stop, past the paid time, was sent or is owed.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_by_overrun: bool,
     /// First evidence that the port is idle, while no end report has come.

@@ -35,7 +35,9 @@ impl Desk<'_> {
         };
         self.show(status);
         self.tell(OrderEvent::Closed, index);
-        if matches!(reason, EndReason::Overrun) {
+        if evidence.is_some() {
+            self.drop_stop_of(index);
+        } else if reason == EndReason::Overrun {
             self.owe_after_close(index);
         }
     }

@@ -32,7 +32,7 @@ impl Desk<'_> {
 
     fn running_due(&self, index: usize) -> Option<UpTime> {
         let grace = self.grace_ends(index).filter(|_| self.peek(index).course.grace_asked);
-        let overrun = Some(self.overrun_at(index)).filter(|_| !self.peek(index).course.stop_by_overrun);
+        let overrun = Some(self.overrun_at(index)).filter(|_| self.may_overrun(index));
         let offline = match self.reach {
             Reach::Online => None,
             Reach::Away(since) => Some(since.max(self.not_before_restart()).after(self.terms.offline_timeout)),
@@ -44,6 +44,12 @@ impl Desk<'_> {
     fn not_before_restart(&self) -> UpTime {
         let back = self.terms.started.after(self.terms.offline_after);
         UpTime(back.0.saturating_sub(u64::try_from(self.terms.offline_timeout.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// Past its paid time an order is stopped once, and not while the port is shown idle: its grace decides then.
+    fn may_overrun(&self, index: usize) -> bool {
+        let course = &self.peek(index).course;
+        !course.stop_by_overrun && course.idle_since.is_none()
     }
 
     fn overrun_at(&self, index: usize) -> UpTime {
@@ -96,7 +102,7 @@ impl Desk<'_> {
             && self.now.up >= since.max(self.not_before_restart()).after(self.terms.offline_timeout)
         {
             self.close(index, EndReason::Offline, Settlement::Provisional);
-        } else if self.now.up >= self.overrun_at(index) {
+        } else if self.may_overrun(index) && self.now.up >= self.overrun_at(index) {
             self.overrun(index);
         }
     }

@@ -5,7 +5,7 @@ use crate::order::{EndReason, Flag, Order, OrderStatus, ReportedFigures, Settlem
 use crate::port::effect::unknown_end;
 use crate::port::figures;
 use crate::port::state::{KeptReport, Report, StopCause, StopPhase};
-use crate::port::{Desk, KEPT_REPORTS, OrderEvent, Outcome, PortStatus, ReportFate};
+use crate::port::{Desk, KEPT_REPORTS, OrderEvent, PortStatus, ReportFate};
 
 impl Desk<'_> {
     /// An end report of this port. The caller has brought every order into the case that had its number.
@@ -196,10 +196,10 @@ impl Desk<'_> {
         let stop = self.case.memory().and_then(|memory| memory.stop.as_ref());
         let own = stop.filter(|stop| stop.order_no.as_ref() == Some(&order.order_no));
         // A stop that still waits for its answer was not answered.
-        let waits = own.is_some_and(|stop| stop.phase == StopPhase::Waiting && stop.cause == StopCause::Command);
-        if order.course.stop_by_command || waits {
+        let waiting = own.filter(|stop| stop.phase == StopPhase::Waiting).map(|stop| stop.cause);
+        if order.course.stop_by_command || waiting == Some(StopCause::Command) {
             Some(EndReason::RemoteStop)
-        } else if order.course.stop_by_overrun {
+        } else if order.course.stop_by_agent || waiting.is_some() {
             Some(EndReason::Overrun)
         } else {
             None
@@ -240,8 +240,7 @@ impl Desk<'_> {
             .and_then(|memory| memory.stop.as_ref())
             .is_some_and(|stop| stop.order_no.as_ref() == Some(&order_no));
         if own_stop {
-            self.stop_outcome(Outcome::Done);
-            self.memory().stop = None;
+            self.drop_stop();
         }
         let shows_it = report.number.is_some() && self.case.port.business_no == report.number;
         if shows_it && self.case.port.status == PortStatus::Charging && self.open_index().is_none() {

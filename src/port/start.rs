@@ -4,7 +4,7 @@ use crate::ids::{BusinessNo, MessageId, Minutes, OrderNo};
 use crate::order::{EndReason, Order, OrderStatus, Settlement, StartCourse};
 use crate::port::effect::unknown_end;
 use crate::port::figures;
-use crate::port::state::{KeptReport, StopCause};
+use crate::port::state::{KeptReport, StopCause, StopPhase};
 use crate::port::{Desk, Dirty, Effect, Entry, OrderEvent, Outcome, PortStatus, Reach, Refusal};
 
 impl Desk<'_> {
@@ -20,7 +20,11 @@ impl Desk<'_> {
         if port.raw_status.is_some_and(|raw| crate::bkv::StatusByte(raw).has_fault()) {
             return Err(Refusal::PortFault);
         }
-        let free = port.status == PortStatus::Idle && !self.case.is_held() && self.open_index().is_none();
+        // A late answer to an older sending may end the hold while a stop is on its way.
+        let stop = self.case.memory().and_then(|memory| memory.stop.as_ref());
+        let stopping = stop.is_some_and(|stop| stop.phase == StopPhase::Waiting);
+        let held = self.case.is_held() || stopping;
+        let free = port.status == PortStatus::Idle && !held && self.open_index().is_none();
         if free { Ok(()) } else { Err(Refusal::PortBusy) }
     }
 
@@ -42,7 +46,7 @@ impl Desk<'_> {
         let order_no = order.order_no.clone();
         self.case.orders.push(Entry { order, dirty: Dirty::Whole });
         // A start needs proven idle: whatever stop was owed before is discharged by that.
-        self.memory().stop = None;
+        self.drop_stop();
         self.hold_for_sending();
         self.effects.push(Effect::SendStart { order_no, message_id });
         self.finish();
@@ -68,6 +72,9 @@ impl Desk<'_> {
                 self.give_number(index, number);
                 self.end_grace(index);
                 self.show(PortStatus::Charging);
+                if self.is_to_be_stopped(index) {
+                    self.stop_late(index);
+                }
             }
             OrderStatus::Completed if self.resumes(index) => {
                 self.give_number(index, number);
@@ -78,6 +85,10 @@ impl Desk<'_> {
                 self.stop_late(index);
             }
         }
+    }
+
+    fn is_to_be_stopped(&self, index: usize) -> bool {
+        self.peek(index).status == OrderStatus::Stopping || self.stopped_running() == Some(index)
     }
 
     /// The newest number that the device uses for this order, unless it is none.

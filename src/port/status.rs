@@ -208,7 +208,7 @@ impl Desk<'_> {
 
     /// The closed order that owns what charges: the newest accepted one until idle was shown or its report came;
     /// after that the one whose number is shown, while it is the newest of the port.
-    fn closed_owner(&self, number: Option<BusinessNo>) -> Option<usize> {
+    pub(super) fn closed_owner(&self, number: Option<BusinessNo>) -> Option<usize> {
         let newest = self.newest_index()?;
         if let Some(accepted) = self.case.orders.iter().rposition(|entry| entry.order.was_accepted()) {
             let order = self.peek(accepted);
