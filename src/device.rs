@@ -9,11 +9,11 @@ pub struct Device {
     /// 14 digits.
     pub id: DeviceId,
     /// Given by the operator; the protocol does not tell it.
-    pub model: Option<String>,
+    pub model: Option<Box<str>>,
     /// From the heartbeat.
-    pub firmware: Option<String>,
+    pub firmware: Option<Box<str>>,
     /// From the heartbeat.
-    pub iccid: Option<String>,
+    pub iccid: Option<Box<str>>,
     /// From the heartbeat, as sent.
     pub rssi: Option<u8>,
     /// The operator's word.
@@ -27,7 +27,7 @@ pub struct Device {
     /// The same in up-time.
     pub heard: Option<UpTime>,
     /// Free text of the operator.
-    pub note: Option<String>,
+    pub note: Option<Box<str>>,
 }
 
 impl Device {
@@ -57,9 +57,9 @@ pub struct Socket {
     /// Its number there.
     pub no: SocketNo,
     /// Six bytes as hex.
-    pub mac: Option<String>,
+    pub mac: Option<Box<str>>,
     /// Printed on it.
-    pub uid: Option<String>,
+    pub uid: Option<Box<str>>,
     /// Two bytes, `ffff` unknown.
     pub firmware: Option<u16>,
     /// Of its last status.

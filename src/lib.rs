@@ -31,6 +31,7 @@ pub mod order;
 pub mod port;
 mod send_queue;
 pub mod server;
+pub mod sim;
 pub mod site;
 pub mod store;
 pub mod time_text;

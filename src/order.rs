@@ -387,7 +387,7 @@ pub struct Course {
     /// The start; none when adopted.
     #[serde(skip_serializing_if = "is_default")]
     pub start: Option<StartCourse>,
-    /// Every number under which a device was seen to run this order, the newest last.
+    /// Numbers under which a device ran this order before it had its present one.
     #[serde(skip_serializing_if = "is_default")]
     pub numbers: Vec<BusinessNo>,
     /// The `start_charge` that waits for the order's fate.
@@ -582,6 +582,21 @@ impl Order {
     /// Whether the device accepted the start (or the session was adopted).
     pub fn was_accepted(&self) -> bool {
         self.start_time.is_some()
+    }
+
+    /// What can never be: no decision leaves an order so, and one that was read so is damaged.
+    pub fn contradiction(&self) -> Option<&'static str> {
+        if self.status.is_open() {
+            (self.end_time.is_some() || self.is_final).then_some("open and ended")
+        } else if self.settlement.is_none() {
+            Some("closed without a settlement")
+        } else if self.energy_wh > self.energy_max_wh {
+            Some("energy above its bound")
+        } else if self.minutes > self.minutes_max {
+            Some("minutes above their bound")
+        } else {
+            None
+        }
     }
 
     /// Whether a device was seen to use `number` for this order.

@@ -35,7 +35,8 @@ use crate::limits::{
 };
 use crate::turn::{Core, Fatal, Output};
 use devices::Devices;
-use listener::{SpareFile, raise_open_files};
+use listener::SpareFile;
+pub use listener::raise_open_files;
 use pace::Pace;
 use signals::Signals;
 use slots::slot_of;

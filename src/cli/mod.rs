@@ -97,8 +97,8 @@ fn perform(task: Task, config: Option<PathBuf>) -> Outcome {
     let config = config.or_else(from_environment);
     match task {
         Task::Run => run::run(load(config.clone())?, config),
-        Task::Demo(options) => demo::run(load(config)?, options),
-        Task::Simulate(options) => simulate::run(options),
+        Task::Demo(options) => demo::run(&options),
+        Task::Simulate(options) => simulate::run(&options),
         Task::Command(options) => command::run(&load(config)?, &options),
         Task::Read(options) => read::run(&load(config)?, &options),
         Task::Check(options) => check::run(&load(config)?, &options),

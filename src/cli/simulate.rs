@@ -1,6 +1,18 @@
 //! `simulate`: only the simulated devices, against any agent.
 
+use std::io::Write;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use chargegate::clock::{Clock, UpTime};
 use chargegate::logging;
+use chargegate::server::raise_open_files;
+use chargegate::sim::Fault;
+use chargegate::sim::fleet::{Fleet, Member, device_id};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::arguments::{Argument, Arguments};
 use super::failure::{Failure, Outcome};
@@ -9,22 +21,10 @@ use super::failure::{Failure, Outcome};
 pub const MOST_DEVICES: u32 = 10_000;
 /// How many times as fast clocks can run.
 pub const MOST_SPEED: u32 = 1000;
-
-/// The faults that devices can have (contract §2).
-const FAULTS: [&str; 12] = [
-    "no-end",
-    "no-status",
-    "refuse",
-    "no-answer",
-    "late-answer",
-    "lost-ack",
-    "garbage",
-    "half-frame",
-    "silent",
-    "drop",
-    "deaf",
-    "old-number",
-];
+/// A line about what the devices do.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// The same devices each time.
+const SEED: u64 = 1;
 
 /// What the arguments say.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub struct SimulateOptions {
     pub connect: String,
     /// How many devices.
     pub devices: u32,
-    /// How many of them have which fault, by the contract's names.
-    pub faults: Vec<(String, u32)>,
+    /// How many of them have which fault, first come, first served.
+    pub faults: Vec<(Fault, u32)>,
     /// How many times as fast their clocks run.
     pub speed: u32,
 }
@@ -49,7 +49,7 @@ pub fn parse(arguments: &mut Arguments) -> Result<SimulateOptions, Failure> {
             }
             Argument::Option(name) if name == "devices" => options.devices = arguments.number(name, 1, MOST_DEVICES)?,
             Argument::Option(name) if name == "fault" => {
-                let what = format!("NAME=N with one of {}", FAULTS.join(" "));
+                let what = format!("NAME=N with one of {}", names().join(" "));
                 options.faults.push(arguments.value_by(name, &what, fault)?);
             }
             Argument::Option(name) if name == "speed" => options.speed = arguments.number(name, 1, MOST_SPEED)?,
@@ -73,17 +73,62 @@ fn host_and_port(text: &str) -> Option<String> {
     good.then(|| text.to_owned())
 }
 
-fn fault(text: &str) -> Option<(String, u32)> {
+fn fault(text: &str) -> Option<(Fault, u32)> {
     let (name, count) = text.split_once('=')?;
     let count = count.parse().ok().filter(|count| *count <= MOST_DEVICES)?;
-    FAULTS.contains(&name).then(|| (name.to_owned(), count))
+    Fault::from_word(name).map(|fault| (fault, count))
+}
+
+fn names() -> Vec<&'static str> {
+    Fault::ALL.iter().map(|fault| fault.word()).collect()
 }
 
 /// Runs the devices until it is interrupted.
-pub fn run(_options: SimulateOptions) -> Outcome {
-    logging::start(log::LevelFilter::Info);
-    // SEAM: the devices of chargegate::sim on real sockets go here.
-    Err(Failure::failed("simulate", "not built yet"))
+pub fn run(options: &SimulateOptions) -> Outcome {
+    logging::start(log::LevelFilter::Warn);
+    let failed = |why: &dyn std::fmt::Display| Failure::failed("simulate", why);
+    let target = options.connect.to_socket_addrs().map_err(|error| failed(&format!("{}: {error}", options.connect)))?;
+    let target = target.into_iter().next().ok_or_else(|| failed(&format!("{}: no such address", options.connect)))?;
+    let members = members(options.devices, &options.faults);
+    raise_open_files(u64::from(options.devices) + 64);
+    let clock = Clock::scaled(UpTime(0), options.speed);
+    let mut fleet = Fleet::new(target, &members, SEED, clock).map_err(|error| failed(&error))?;
+    let (stop, counts) = (fleet.stop_flag(), fleet.counts());
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&stop)).map_err(|error| failed(&error))?;
+    }
+    println(&format!("{} devices connect to {target}; interrupt to end", members.len()))?;
+    let (ended, wait) = std::sync::mpsc::channel();
+    let devices = std::thread::spawn(move || {
+        let result = fleet.run();
+        // The other side is gone when it was the first to end.
+        let _ = ended.send(());
+        result
+    });
+    while wait.recv_timeout(STATUS_EVERY).is_err() {
+        let [connected, charging, ends, acknowledged] =
+            [&counts.connected, &counts.charging, &counts.ends, &counts.acknowledged]
+                .map(|count| count.load(Ordering::Relaxed));
+        println(&format!("connected={connected} charging={charging} ends={ends} acknowledged={acknowledged}"))?;
+    }
+    match devices.join() {
+        Ok(result) => result.map_err(|error| failed(&error)),
+        Err(_) => Err(failed(&"the devices ended unexpectedly")),
+    }
+}
+
+/// The first are honest, the faulty ones come last.
+pub fn members(devices: u32, faults: &[(Fault, u32)]) -> Vec<Member> {
+    let faulty: Vec<Fault> = faults.iter().flat_map(|(fault, count)| (0..*count).map(|_| *fault)).collect();
+    let honest = usize::try_from(devices).unwrap_or(0).saturating_sub(faulty.len());
+    let all = std::iter::repeat_n(None, honest).chain(faulty.into_iter().map(Some));
+    (0..devices).zip(all).filter_map(|(place, fault)| device_id(place).map(|id| Member { id, fault })).collect()
+}
+
+fn println(line: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
 }
 
 #[cfg(test)]
@@ -100,7 +145,7 @@ mod tests {
         let expected = SimulateOptions {
             connect: "gate:7065".to_owned(),
             devices: 9,
-            faults: vec![("deaf".to_owned(), 2), ("no-end".to_owned(), 3)],
+            faults: vec![(Fault::Deaf, 2), (Fault::NoEnd, 3)],
             speed: 10,
         };
         assert_eq!(parsed(&given), Ok(expected));
@@ -108,9 +153,9 @@ mod tests {
 
     #[test]
     fn every_fault_of_the_contract_has_its_name() {
-        for name in FAULTS {
+        for name in names() {
             let options = parsed(&["--connect", "[::1]:7065", "--fault", &format!("{name}=1")]).unwrap();
-            assert_eq!(options.faults, [(name.to_owned(), 1)]);
+            assert_eq!(options.faults, [(Fault::from_word(name).unwrap(), 1)]);
         }
     }
 }

@@ -35,15 +35,17 @@ impl Desk<'_> {
         let overrun = Some(self.overrun_at(index)).filter(|_| self.may_overrun(index));
         let offline = match self.reach {
             Reach::Online => None,
-            Reach::Away(since) => Some(since.max(self.not_before_restart()).after(self.terms.offline_timeout)),
+            Reach::Away(since) => Some(self.offline_at(since)),
         };
         [grace, overrun, offline].into_iter().flatten().min()
     }
 
-    /// After a start of the agent a device gets at least `offline_after` to return.
-    fn not_before_restart(&self) -> UpTime {
-        let back = self.terms.started.after(self.terms.offline_after);
-        UpTime(back.0.saturating_sub(u64::try_from(self.terms.offline_timeout.as_millis()).unwrap_or(u64::MAX)))
+    /// When an order is closed whose device or socket is away since then. After a start of the agent a device gets at
+    /// least `offline_after` to return.
+    fn offline_at(&self, since: UpTime) -> UpTime {
+        let at = since.after(self.terms.offline_timeout);
+        let heard_in_this_run = since > self.terms.started;
+        if heard_in_this_run { at } else { at.max(self.terms.started.after(self.terms.offline_after)) }
     }
 
     /// Past its paid time an order is stopped once, and not while the port is shown idle: its grace decides then.
@@ -99,7 +101,7 @@ impl Desk<'_> {
             return;
         }
         if let Reach::Away(since) = self.reach
-            && self.now.up >= since.max(self.not_before_restart()).after(self.terms.offline_timeout)
+            && self.now.up >= self.offline_at(since)
         {
             self.close(index, EndReason::Offline, Settlement::Provisional);
         } else if self.may_overrun(index) && self.now.up >= self.overrun_at(index) {

@@ -344,13 +344,8 @@ impl Desk<'_> {
         let open = self.case.orders.iter().filter(|entry| entry.order.status.is_open()).count();
         assert!(open <= 1, "{}: {open} open orders on one port", self.case.port.key);
         for Entry { order, .. } in &self.case.orders {
-            if order.status.is_open() {
-                assert!(order.end_time.is_none() && !order.is_final, "{}: open and ended", order.order_no);
-            } else {
-                assert!(order.settlement.is_some(), "{}: closed without a settlement", order.order_no);
-                assert!(order.energy_wh <= order.energy_max_wh, "{}: energy above its bound", order.order_no);
-                assert!(order.minutes <= order.minutes_max, "{}: minutes above their bound", order.order_no);
-            }
+            let contradiction = order.contradiction();
+            assert!(contradiction.is_none(), "{}: {}", order.order_no, contradiction.unwrap_or_default());
         }
     }
 }

@@ -67,7 +67,7 @@ impl Desk<'_> {
         let (wall, at) = self.at();
         let kept = KeptReport { report: report.clone(), at, wall };
         match self.running_index() {
-            Some(index) if self.peek(index).course.numbers.is_empty() && self.fits_numberless(index, &kept) => {
+            Some(index) if self.peek(index).business_no.is_none() && self.fits_numberless(index, &kept) => {
                 self.give_number(index, report.number);
                 self.book(index, report)
             }
@@ -127,14 +127,16 @@ impl Desk<'_> {
     }
 
     fn take_kept_of(&mut self, open: usize) -> Vec<KeptReport> {
+        let Some(kept) = self.case.memory().map(|memory| &memory.kept).filter(|kept| !kept.is_empty()) else {
+            return Vec::new();
+        };
         let order = self.peek(open);
         let own = |kept: &KeptReport| kept.report.number.is_some_and(|number| order.has_number(number));
-        if !self.case.memory().is_some_and(|memory| memory.kept.iter().any(own)) {
-            return Vec::new();
+        let (own, rest): (Vec<_>, Vec<_>) = kept.iter().cloned().partition(own);
+        if !own.is_empty() {
+            self.memory().kept = rest;
         }
-        let numbers = self.peek(open).course.numbers.clone();
-        let own = |kept: &mut KeptReport| kept.report.number.is_some_and(|number| numbers.contains(&number));
-        self.memory().kept.extract_if(.., own).collect()
+        own
     }
 
     fn unbooked_under(&self, number: Option<BusinessNo>, charges: bool) -> Vec<usize> {

@@ -95,9 +95,10 @@ impl Desk<'_> {
     pub(super) fn give_number(&mut self, index: usize, number: Option<BusinessNo>) {
         let Some(number) = number else { return };
         let order = self.order(index);
-        order.business_no = Some(number);
         order.course.numbers.retain(|known| *known != number);
-        order.course.numbers.push(number);
+        if let Some(before) = order.business_no.replace(number).filter(|before| *before != number) {
+            order.course.numbers.push(before);
+        }
     }
 
     fn start_refused(&mut self, index: usize) {
@@ -147,10 +148,12 @@ impl Desk<'_> {
                 Some(number) => kept.report.number == Some(number),
                 None => self.fits_numberless(index, &kept),
             };
-            if its_own && self.peek(index).status.is_open() {
+            if !(its_own && self.peek(index).status.is_open()) {
+                self.effects.push(unknown_end(&kept.report));
+            } else if number.is_some() {
                 self.book_kept(index, kept);
             } else {
-                self.effects.push(unknown_end(&kept.report));
+                self.book_ok_and_end(index, kept);
             }
         }
     }
@@ -158,21 +161,24 @@ impl Desk<'_> {
     /// Idle when asked, with a report kept: ok and end in one. Tells whether it was so.
     fn take_ok_and_end(&mut self, index: usize) -> bool {
         let kept = self.take_kept();
-        let Some(own) = kept.iter().position(|kept| self.fits_numberless(index, kept)) else {
-            kept.iter().for_each(|kept| self.effects.push(unknown_end(&kept.report)));
-            return false;
-        };
+        let own = kept.iter().position(|kept| self.fits_numberless(index, kept));
         for (place, kept) in kept.into_iter().enumerate() {
-            if place == own {
+            if Some(place) == own {
                 self.accept(index, kept.report.number);
-                let first_sent = self.peek(index).created_at;
-                self.order(index).start_time = Some(first_sent);
-                self.book_kept(index, kept);
+                self.book_ok_and_end(index, kept);
             } else {
                 self.effects.push(unknown_end(&kept.report));
             }
         }
-        true
+        own.is_some()
+    }
+
+    /// Ok and end in one: it began with the first sending, under the number of its report.
+    fn book_ok_and_end(&mut self, index: usize, kept: KeptReport) {
+        self.give_number(index, kept.report.number);
+        let order = self.order(index);
+        order.start_time = Some(order.created_at);
+        self.book_kept(index, kept);
     }
 
     fn book_kept(&mut self, index: usize, kept: KeptReport) {
@@ -194,7 +200,7 @@ impl Desk<'_> {
         let another_numberless = self.case.orders[..index].iter().any(|entry| {
             let earlier = &entry.order;
             let refused = earlier.end_reason == Some(EndReason::StartRefused);
-            earlier.course.numbers.is_empty() && earlier.business_no.is_none() && !refused
+            earlier.business_no.is_none() && !refused
         });
         let since_sending = self.terms.elapsed(figures::session_start(self.peek(index)), kept.at);
         let possible = since_sending.as_secs() / 60 + 1;

@@ -151,6 +151,9 @@ pub struct Doubt {
     pub charging: bool,
     /// When it was shown: only a younger question settles it.
     pub since: UpTime,
+    /// It was the first that was ever seen of the port.
+    #[serde(default)]
+    pub first_sight: bool,
 }
 
 /// An end report as the decisions see it: scaled, no bytes.
@@ -212,6 +215,10 @@ pub struct Memory {
     /// A session without an order.
     #[serde(skip_serializing_if = "is_default")]
     pub stray: Option<Stray>,
+    /// Orders of it may have been lost with a damaged store: what it shows charging, when no order is open, is
+    /// somebody's. Until a status has told.
+    #[serde(skip_serializing_if = "is_default")]
+    pub orders_lost: bool,
 }
 
 /// The record of a port: the columns of contract §4, and the agent's own beside them.

@@ -19,13 +19,18 @@ enum Shown {
 impl Desk<'_> {
     /// A status of the port, its socket being online.
     pub fn status(&mut self, reading: Reading) {
-        let first_ever = self.case.port.raw_status.is_none();
+        // What is doubted at first sight is still first seen when a question has settled it.
+        let doubted = self.case.memory().and_then(|memory| memory.doubt).is_some_and(|doubt| doubt.first_sight);
+        let first_ever = self.case.port.raw_status.is_none() || doubted;
         let shown = self.read(&reading);
         self.display(&reading, shown);
         match shown {
             Shown::Charging => self.charging(&reading, first_ever),
             Shown::Idle => self.idle(&reading),
             Shown::NumberAlone => {}
+        }
+        if shown != Shown::NumberAlone && self.case.memory().is_some_and(|memory| memory.orders_lost) {
+            self.memory().orders_lost = false;
         }
         self.finish();
     }
@@ -61,7 +66,8 @@ impl Desk<'_> {
             (Some(doubt), Some(question)) if question.sent >= doubt.since => true,
             (Some(_), _) => false,
             (None, _) => {
-                self.memory().doubt = Some(Doubt { number: reading.number, charging, since: now });
+                let first_sight = self.case.port.raw_status.is_none();
+                self.memory().doubt = Some(Doubt { number: reading.number, charging, since: now, first_sight });
                 false
             }
         }
@@ -105,6 +111,8 @@ impl Desk<'_> {
             if self.is_session_of(index, reading) {
                 self.news(index, reading);
             }
+        } else if self.is_of_a_lost_order(reading.number) {
+            self.adopt(reading);
         } else if let Some(index) = self.closed_owner(reading.number) {
             if self.is_session_of(index, reading) {
                 self.charges_after_close(index, reading);
@@ -218,6 +226,12 @@ impl Desk<'_> {
             }
         }
         number.filter(|number| self.peek(newest).has_number(*number)).map(|_| newest)
+    }
+
+    /// Orders were lost, and those that are left know nothing of this session.
+    fn is_of_a_lost_order(&self, number: Option<BusinessNo>) -> bool {
+        let known = |number| self.case.orders.iter().any(|entry| entry.order.has_number(number));
+        self.case.memory().is_some_and(|memory| memory.orders_lost) && !number.is_some_and(known)
     }
 
     /// A session that already ran when its port was first seen by this store becomes an order of its own.

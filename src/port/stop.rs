@@ -269,7 +269,7 @@ impl Desk<'_> {
             Some(index) => {
                 let order = self.peek(index);
                 // An order that owns the port owns what it shows, whatever the number.
-                order.status.is_open() || order.has_number(shown) || order.course.numbers.is_empty()
+                order.status.is_open() || order.has_number(shown) || order.business_no.is_none()
             }
             None => stop.number.is_none_or(|number| number == shown),
         }

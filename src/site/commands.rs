@@ -374,12 +374,12 @@ impl Site {
             gateway.record.enabled = enabled;
         }
         if let Some(model) = set.device_model {
-            gateway.record.model = model;
+            gateway.record.model = model.map(String::into_boxed_str);
             let model = gateway.record.model.as_deref().or(self.config.devices.default_model.as_deref());
             gateway.quirks = Quirks::of(&self.config, model);
         }
         if let Some(note) = set.note {
-            gateway.record.note = note;
+            gateway.record.note = note.map(String::into_boxed_str);
         }
         self.device_touched(device, true, now);
         self.tell_enabled(device, &before, now)?;
@@ -396,10 +396,10 @@ impl Site {
             node.record.enabled = enabled;
         }
         if let Some(uid) = set.uid {
-            node.record.uid = uid;
+            node.record.uid = uid.map(String::into_boxed_str);
         }
         if let Some(mac) = set.mac {
-            node.record.mac = mac;
+            node.record.mac = mac.map(String::into_boxed_str);
         }
         self.socket_touched(device, socket, true, now);
         self.tell_enabled(device, &before, now)?;

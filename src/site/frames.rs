@@ -492,8 +492,8 @@ impl Site {
         for listed in &list.sockets {
             let Some(gateway) = self.devices.get_mut(&id) else { break };
             let record = &mut gateway.node_or_new(listed.socket).record;
-            record.mac = Some(listed.mac.to_string());
-            record.uid = Some(listed.uid.iter().map(|byte| format!("{byte:02x}")).collect());
+            record.mac = Some(listed.mac.to_string().into());
+            record.uid = Some(listed.uid.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into());
             self.socket_touched(id, listed.socket, true, now);
         }
         self.keep(frame, Noted::accepted(id), now)
@@ -632,8 +632,8 @@ struct Notable {
     order_no: Option<OrderNo>,
 }
 
-fn non_empty(text: String) -> Option<String> {
-    (!text.is_empty()).then_some(text)
+fn non_empty(text: String) -> Option<Box<str>> {
+    (!text.is_empty()).then_some(text.into_boxed_str())
 }
 
 fn setting_value(setting: &Setting) -> Value {

@@ -192,7 +192,7 @@ impl Site {
     /// # Errors
     /// When the store cannot be read.
     pub fn open(config: Config, store: Store, now: Now) -> Result<Self, Fatal> {
-        let newest = fatal(store.believed_wall())?.map(|wall| (wall, store.up_base()));
+        let newest = fatal(store.believed_wall())?.map(|wall| (wall, store.noted_up()));
         let mut site = Self {
             trust: Trust::new(newest, now),
             downtime: fatal(store.downtime())?,

@@ -19,6 +19,8 @@ use super::{Site, fatal};
 
 /// The rule whose alert a full disk raises (contract §7).
 const STORE_FAILING: &str = "store_failing";
+/// The rule whose alert tells that the store had to be started anew.
+const STORE_DAMAGED: &str = "store_damaged";
 
 /// What has to be written, and whether the disk takes it.
 #[derive(Debug, Default)]
@@ -39,6 +41,8 @@ pub(super) struct Keeping {
     rests: bool,
     /// Up-time that was last noted.
     noted: UpTime,
+    /// The store was started anew, which is still to be told.
+    damage: Option<Value>,
 }
 
 impl Keeping {
@@ -82,6 +86,11 @@ impl Keeping {
         self.port_figures.retain(|key| key.device != device);
     }
 
+    /// What the store has to tell of itself goes with the next commit.
+    pub(super) fn tell_damage(&mut self, damage: Option<Value>) {
+        self.damage = damage;
+    }
+
     fn has_changes(&self) -> bool {
         !(self.ports.is_empty() && self.sockets.is_empty() && self.devices.is_empty())
     }
@@ -100,6 +109,7 @@ impl Site {
             || self.keeping.has_changes()
             || self.keeping.flush
             || self.keeping.up_time
+            || self.keeping.damage.is_some()
             || self.keeping.full_since.is_some();
         wanted && !self.keeping.rests
     }
@@ -155,6 +165,12 @@ impl Site {
                 &json!({ "what": "a commit failed: the disk is full" }),
                 now,
             )?;
+        }
+        if let Some(details) = self.keeping.damage.clone() {
+            // One that lasts is of an earlier file.
+            self.clear(STORE_DAMAGED, Subject::default(), now)?;
+            self.raise(STORE_DAMAGED, Severity::Critical, Subject::default(), now.wall, &details, now)?;
+            self.store.damage_told()?;
         }
         for id in &self.keeping.devices {
             if let Some(gateway) = self.devices.get(id) {
@@ -226,6 +242,7 @@ impl Site {
         let mut written = std::mem::take(&mut self.keeping.ports);
         self.keeping.sockets.clear();
         self.keeping.devices.clear();
+        self.keeping.damage = None;
         if std::mem::take(&mut self.keeping.flush) {
             written.append(&mut self.keeping.port_figures);
             self.keeping.sockets_seen.clear();
@@ -264,6 +281,7 @@ impl Site {
             log::error!("{error}: nothing is acknowledged until there is room; free some space");
             self.keeping.full_since = Some(now.wall);
         }
+        log::debug!("commit taken back");
         fatal(self.store.rollback())?;
         self.make_room()?;
         let under_way = self.commands_taken_back()?;

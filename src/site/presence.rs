@@ -21,6 +21,7 @@ impl Site {
     /// Everything as the store has it; what was under way is taken up.
     pub(super) fn restore(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
         self.note_downtime(newest, now)?;
+        self.keeping.tell_damage(fatal(self.store.damage())?);
         for record in fatal(self.store.devices())? {
             if record.online {
                 self.unreturned.insert(record.id);

@@ -68,6 +68,7 @@ pub(super) const OPEN_ONE: &str = select!(
     "WHERE cleared_at IS NULL AND rule = ?1 AND ifnull(device_id, '') = ifnull(?2, '')
                AND ifnull(socket_no, -1) = ifnull(?3, -1) AND ifnull(port_no, -1) = ifnull(?4, -1)"
 );
+pub(super) const ALL: &str = select!("");
 pub(super) const OPEN: &str = select!("WHERE cleared_at IS NULL");
 
 impl Store {
@@ -150,7 +151,7 @@ impl Store {
     }
 }
 
-fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
+pub(super) fn alert(row: &Row<'_>) -> rusqlite::Result<Alert> {
     let mut columns = Columns::of(row);
     Ok(Alert {
         id: columns.take()?,

@@ -74,11 +74,23 @@ pub struct Sending {
     pub order_no: Option<OrderNo>,
 }
 
-pub(super) const BY_ID: &str = "SELECT id, at, created_up, source, actor, type, payload, reply, order_no
-                     FROM commands WHERE id = ?1";
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT id, at, created_up, source, actor, type, payload, reply, order_no FROM commands ", $rest)
+    };
+}
+
+macro_rules! select_sendings {
+    ($rest:literal) => {
+        concat!("SELECT device_id, message_id, kind, sent_up, socket_no, port_no, order_no FROM sendings ", $rest)
+    };
+}
+
+pub(super) const ALL: &str = select!("");
+pub(super) const ALL_SENDINGS: &str = select_sendings!("");
+pub(super) const BY_ID: &str = select!("WHERE id = ?1");
 pub(super) const SET_REPLY: &str = "UPDATE commands SET reply = ?2, order_no = coalesce(?3, order_no) WHERE id = ?1";
-pub(super) const SENDING: &str = "SELECT device_id, message_id, kind, sent_up, socket_no, port_no, order_no
-                     FROM sendings WHERE message_id = ?1 AND device_id = ?2";
+pub(super) const SENDING: &str = select_sendings!("WHERE message_id = ?1 AND device_id = ?2");
 
 impl Store {
     /// A command by its id.
@@ -156,7 +168,7 @@ impl Store {
     }
 }
 
-fn command(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
+pub(super) fn command(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
     let mut columns = Columns::of(row);
     Ok(CommandRow {
         id: columns.take()?,
@@ -171,7 +183,7 @@ fn command(row: &Row<'_>) -> rusqlite::Result<CommandRow> {
     })
 }
 
-fn sending(row: &Row<'_>) -> rusqlite::Result<Sending> {
+pub(super) fn sending(row: &Row<'_>) -> rusqlite::Result<Sending> {
     let mut columns = Columns::of(row);
     Ok(Sending {
         device: columns.take()?,

@@ -7,6 +7,34 @@ use super::{Store, StoreError};
 use crate::device::{Device, Socket};
 use crate::ids::DeviceId;
 
+/// The columns in the order in which [`device`] reads them.
+macro_rules! select_devices {
+    ($rest:literal) => {
+        concat!(
+            "SELECT device_id, device_model, firmware_version, iccid, rssi, operator_enabled, policy_disabled, online,
+                    last_seen, heard_up, note
+               FROM devices ",
+            $rest
+        )
+    };
+}
+
+/// The columns in the order in which [`socket`] reads them.
+macro_rules! select_sockets {
+    ($rest:literal) => {
+        concat!(
+            "SELECT device_id, socket_no, mac, uid, firmware, temperature_c, rssi, online, operator_enabled,
+                    policy_disabled, last_seen, heard_up, lost_up
+               FROM sockets ",
+            $rest
+        )
+    };
+}
+
+pub(super) const ALL_DEVICES: &str = select_devices!("");
+pub(super) const ALL_SOCKETS: &str = select_sockets!("");
+pub(super) const ONE_DEVICE: &str = select_devices!("WHERE device_id = ?1");
+pub(super) const ONE_SOCKET: &str = select_sockets!("WHERE device_id = ?1 AND socket_no = ?2");
 pub(super) const DEVICE_SEEN: &str =
     "UPDATE devices SET (last_seen, heard_up, rssi) = (?2, ?3, ?4) WHERE device_id = ?1";
 pub(super) const SOCKET_SEEN: &str = "UPDATE sockets SET (last_seen, heard_up, temperature_c, rssi) = (?3, ?4, ?5, ?6)
@@ -18,9 +46,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        let sql = "SELECT device_id, device_model, firmware_version, iccid, rssi, operator_enabled, policy_disabled,
-                          online, last_seen, heard_up, note
-                     FROM devices ORDER BY device_id";
+        let sql = select_devices!("ORDER BY device_id");
         self.read("read devices", |db| db.prepare_cached(sql)?.query_map([], device)?.collect())
     }
 
@@ -29,9 +55,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn sockets(&self) -> Result<Vec<Socket>, StoreError> {
-        let sql = "SELECT device_id, socket_no, mac, uid, firmware, temperature_c, rssi, online, operator_enabled,
-                          policy_disabled, last_seen, heard_up, lost_up
-                     FROM sockets ORDER BY device_id, socket_no";
+        let sql = select_sockets!("ORDER BY device_id, socket_no");
         self.read("read sockets", |db| db.prepare_cached(sql)?.query_map([], socket)?.collect())
     }
 

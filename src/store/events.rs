@@ -68,8 +68,15 @@ pub struct StreamRange {
     pub next: u64,
 }
 
-pub(super) const FROM: &str = "SELECT stream, seq, at, created_up, clock, type, device_id, order_no, data, crc
-                     FROM events WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3";
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT stream, seq, at, created_up, clock, type, device_id, order_no, data, crc FROM events ", $rest)
+    };
+}
+
+pub(super) const ALL: &str = select!("");
+pub(super) const ONE: &str = select!("WHERE rowid = ?1");
+pub(super) const FROM: &str = select!("WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3");
 pub(super) const OLDEST: &str = "SELECT min(seq) FROM events WHERE stream = ?1";
 pub(super) const NEWEST: &str = "SELECT max(seq) FROM events WHERE stream = ?1";
 
@@ -146,7 +153,7 @@ fn next_seq(db: &rusqlite::Connection, stream: Stream) -> rusqlite::Result<i64> 
     Ok(newest.unwrap_or(0) + 1)
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+pub(super) fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     let mut columns = Columns::of(row);
     let mut event = Event {
         stream: columns.take()?,
@@ -160,8 +167,14 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         data: columns.take()?,
         intact: false,
     };
+    event.intact = columns.take::<i64>()? == i64::from(sum(&event));
+    Ok(event)
+}
+
+/// CRC-32 over all that a row says.
+pub(super) fn sum(event: &Event) -> u32 {
     let device = event.device.map(|device| device.to_string());
-    let crc = Sum::new()
+    Sum::new()
         .text(Some(event.stream.word()))
         .integer(Some(super::to_i64(event.seq)))
         .integer(Some(event.at.0))
@@ -171,7 +184,5 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
         .text(device.as_deref())
         .text(event.order_no.as_ref().map(OrderNo::as_str))
         .text(Some(&event.data))
-        .finish();
-    event.intact = columns.take::<i64>()? == i64::from(crc);
-    Ok(event)
+        .finish()
 }

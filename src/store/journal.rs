@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row, params};
 
 use super::row::{Columns, Sum, word_columns};
-use super::{Store, StoreError, to_i64};
+use super::{Meta, Store, StoreError, to_i64};
 use crate::clock::{UpTime, WallTime};
 use crate::ids::{DeviceId, OrderNo, PortNo, SocketNo};
 use crate::order::words;
@@ -132,6 +132,7 @@ macro_rules! select {
     };
 }
 
+pub(super) const ALL: &str = select!("");
 pub(super) const REFUSED: &str =
     select!("WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched') ORDER BY id DESC");
 
@@ -220,11 +221,13 @@ impl Store {
     pub fn journal_whole_since(&self) -> Result<Option<UpTime>, StoreError> {
         // Ids begin at 1: a journal that still has its first row has all of them.
         let sql = "SELECT CASE WHEN id > 1 THEN up END FROM journal ORDER BY id LIMIT 1";
-        self.read("read the journal", |db| {
+        let given_up: Option<UpTime> = self.read("read the journal", |db| {
             let mut statement = db.prepare_cached(sql)?;
             let mut rows = statement.query([])?;
             rows.next()?.map_or(Ok(None), |row| row.get(0))
-        })
+        })?;
+        // Frames that a damaged file has lost may be missing anywhere before.
+        Ok(given_up.max(self.meta(Meta::JournalWholeSince)?))
     }
 
     /// Bytes that the journal takes.
@@ -304,7 +307,7 @@ fn crc(id: i64, row: &JournalRow<'_>) -> u32 {
         .finish()
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
+pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
     let mut columns = Columns::of(row);
     let mut entry = JournalEntry {
         id: columns.take()?,

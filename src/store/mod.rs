@@ -19,12 +19,14 @@ mod ports;
 mod reread;
 mod retention;
 mod row;
+mod salvage;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::clock::{UpTime, WallTime};
 use crate::ids::MessageId;
@@ -85,6 +87,7 @@ pub struct Store {
     _lock: File,
     instance: String,
     up_base: UpTime,
+    noted_up: UpTime,
     after_unclean_stop: bool,
     /// A transaction was begun and neither committed nor rolled back.
     begun: bool,
@@ -95,7 +98,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens or creates the store at `path`, alone. `wall` is noted in a new file only.
+    /// Opens or creates the store at `path`, alone. `wall` is noted in a new file only, and in the name that a damaged
+    /// one is set aside under: a new one takes its place, with whatever could be read and something to tell
+    /// ([`Store::damage`]).
     ///
     /// # Errors
     /// A file of another program or of a newer version is left untouched; see [`OpenError`].
@@ -108,9 +113,14 @@ impl Store {
         &self.instance
     }
 
-    /// Up-time at which the last run was last noted: this one goes on from there.
+    /// Up-time of the last thing that the last run wrote: this one goes on from there.
     pub const fn up_base(&self) -> UpTime {
         self.up_base
+    }
+
+    /// Up-time that was last noted, together with the wall time that was believed then.
+    pub const fn noted_up(&self) -> UpTime {
+        self.noted_up
     }
 
     /// Whether the last run ended without closing the store.
@@ -170,6 +180,8 @@ impl Store {
         self.set_meta(Meta::Clean, 1)?;
         self.ids.reserved = u64::MAX;
         self.commit()?;
+        let moves = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        moves.map_err(|error| failure("close", &error))?;
         // Closing the last connection moves the log into the file; a reader that is still there prevents it, and
         // then the log simply stays for the next open.
         self.db.close().map_err(|(_, error)| failure("close", &error))
@@ -277,7 +289,16 @@ impl Store {
         what: &str,
         run: impl FnOnce(&Connection) -> Result<T, rusqlite::Error>,
     ) -> Result<T, StoreError> {
-        run(&self.db).map_err(|error| failure(what, &error))
+        run(&self.db).map_err(|error| self.failed(what, &error))
+    }
+
+    /// The error of the store that an error of SQLite is. Damage is noted, so that the next opening looks for it.
+    fn failed(&self, what: &str, error: &rusqlite::Error) -> StoreError {
+        if open::is_damage(error) {
+            // A disk that does not even take this leaves the check that follows each unclean stop.
+            let _ = File::create(open::suspicion(&self.path));
+        }
+        failure(what, error)
     }
 
     /// Runs a statement that writes, inside the one transaction.
@@ -291,7 +312,7 @@ impl Store {
         }
         let done = self.begin().and_then(|()| run(&self.db));
         done.map_err(|error| {
-            let error = failure(what, &error);
+            let error = self.failed(what, &error);
             self.broken = Some(error.clone());
             error
         })
@@ -330,6 +351,10 @@ enum Meta {
     Boot,
     JournalBytes,
     Downtime,
+    /// Up-time before which frames may be missing that are newer than the oldest.
+    JournalWholeSince,
+    /// What a salvage still has to tell.
+    Damage,
 }
 
 impl Meta {
@@ -344,6 +369,8 @@ impl Meta {
             Self::Boot => "boot_id",
             Self::Downtime => "downtime",
             Self::JournalBytes => "journal_bytes",
+            Self::JournalWholeSince => "journal_whole_since_ms",
+            Self::Damage => "damage",
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The opening ritual: whose file is it, who else has it, is it whole, is it of this version.
 //!
-//! What must not be touched is recognised before anything is changed.
+//! What must not be touched is recognised before anything is changed. What is ours and damaged is set aside, and a new
+//! file takes its place with whatever could be read ([`salvage`]).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,8 +12,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, TransactionBehavior};
 
-use super::journal;
 use super::{MessageIds, Meta, Settings, Store, StoreError, failure, to_i64};
+use super::{journal, salvage};
 use crate::clock::{UpTime, WallTime};
 
 /// "chgt": the file is ours.
@@ -41,13 +42,15 @@ pub enum OpenError {
     /// Another agent runs on it.
     #[error("{0} is in use by another chargegate; stop it first, or give store.path another name")]
     InUse(PathBuf),
-    /// It cannot be read as what it is.
-    #[error("{path} is damaged: {what}")]
-    Damaged {
+    /// It is damaged, and no new one could take its place.
+    #[error("{path} is damaged ({what}), and {why}")]
+    Unsalvaged {
         /// The file.
         path: PathBuf,
-        /// What SQLite says.
+        /// What is wrong with it.
         what: String,
+        /// What kept it from being set aside.
+        why: String,
     },
     /// No room for the few bytes that opening writes.
     #[error("{0} cannot be opened because the disk is full; free some space")]
@@ -62,26 +65,50 @@ pub enum OpenError {
     },
 }
 
+/// Why a file was not opened yet.
+enum Obstacle {
+    /// It is ours, or nobody's, and cannot be read as what it is.
+    Damaged(String),
+    Refused(OpenError),
+}
+
+impl From<OpenError> for Obstacle {
+    fn from(error: OpenError) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// Opens the store as [`Store::open`] says.
 pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<Store, OpenError> {
-    let opening = Opening { path, application_id: APPLICATION_ID, schema: SCHEMA, steps: STEPS };
-    opening.check_header()?;
+    let file = behind_links(path);
+    let opening = Opening { path: &file, application_id: APPLICATION_ID, schema: SCHEMA, steps: STEPS };
+    if let Err(Obstacle::Refused(error)) = opening.check_header() {
+        return Err(error);
+    }
     let lock = opening.lock()?;
-    let db = opening.connect()?;
-    opening.check_identity(&db)?;
-    opening.configure(&db, settings).map_err(|error| opening.error("set it up", &error))?;
-    let mut db = db;
-    opening.create_or_upgrade(&mut db, wall).map_err(|error| opening.error("create or upgrade it", &error))?;
-    let begun = opening.begin_run(&mut db)?;
+    salvage::finish(&file)
+        .map_err(|error| opening.failed(format_args!("cannot go on with setting a damaged file aside: {error}")))?;
+    let (db, begun) = match opening.open_whole(settings, wall) {
+        Ok(opened) => opened,
+        Err(Obstacle::Refused(error)) => return Err(error),
+        Err(Obstacle::Damaged(what)) => {
+            salvage::salvage(&opening, settings, wall, &what)?;
+            opening.open_whole(settings, wall).map_err(|obstacle| match obstacle {
+                Obstacle::Refused(error) => error,
+                Obstacle::Damaged(what) => opening.failed(format_args!("the new file is damaged, too: {what}")),
+            })?
+        }
+    };
     // From here on a lock that somebody else holds passes, or the turn does.
-    db.busy_timeout(Duration::from_secs(2)).map_err(|error| opening.error("set it up", &error))?;
+    db.busy_timeout(Duration::from_secs(2)).map_err(|error| opening.failed(error))?;
     Ok(Store {
         db,
-        path: path.to_owned(),
+        path: file,
         settings: *settings,
         _lock: lock,
         instance: begun.instance,
         up_base: begun.up_base,
+        noted_up: begun.noted_up,
         after_unclean_stop: !begun.clean,
         begun: false,
         broken: None,
@@ -90,17 +117,41 @@ pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<S
     })
 }
 
+/// The file itself: its companions stand beside it, not beside a link to it.
+fn behind_links(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..8 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
+    }
+    path
+}
+
 /// What a run begins with.
 struct Begun {
     instance: String,
     clean: bool,
     up_base: UpTime,
+    noted_up: UpTime,
     ids: MessageIds,
     journal_bytes: u64,
 }
 
-struct Opening<'a> {
-    path: &'a Path,
+/// The newest up-time in any row: up-time is noted by itself only once a minute, and must never run behind what was
+/// written with it.
+const NEWEST_UP: &str = "
+    SELECT max(coalesce((SELECT up FROM journal ORDER BY id DESC LIMIT 1), 0),
+               coalesce((SELECT created_up FROM events ORDER BY rowid DESC LIMIT 1), 0),
+               coalesce((SELECT created_up FROM commands ORDER BY rowid DESC LIMIT 1), 0),
+               coalesce((SELECT max(updated_up) FROM ports), 0))";
+
+fn newest_up(db: &Connection) -> rusqlite::Result<UpTime> {
+    db.query_row(NEWEST_UP, [], |row| row.get(0))
+}
+
+/// A file that is being opened.
+pub(super) struct Opening<'a> {
+    pub(super) path: &'a Path,
     application_id: i32,
     schema: &'a str,
     steps: &'a [&'a str],
@@ -111,22 +162,65 @@ impl Opening<'_> {
         i32::try_from(self.steps.len() + 1).unwrap_or(i32::MAX)
     }
 
+    fn open_whole(&self, settings: &Settings, wall: WallTime) -> Result<(Connection, Begun), Obstacle> {
+        self.check_header()?;
+        self.check_log()?;
+        let mut db = self.connect()?;
+        self.check_identity(&db)?;
+        self.configure(&db, settings).map_err(|error| self.error("set it up", &error))?;
+        self.create(&mut db, wall)
+            .and_then(|()| self.upgrade(&mut db))
+            .map_err(|error| self.error("create or upgrade it", &error))?;
+        let begun = self.begin_run(&mut db)?;
+        Ok((db, begun))
+    }
+
+    /// Makes a new file at another path, not yet with a log: for rows to be put in at once.
+    pub(super) fn create_at(
+        &self,
+        path: &Path,
+        settings: &Settings,
+        wall: WallTime,
+    ) -> Result<Connection, rusqlite::Error> {
+        let mut db = Connection::open(path)?;
+        db.set_prepared_statement_cache_capacity(64);
+        self.configure(&db, settings)?;
+        // It counts only when it is whole and synced.
+        db.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
+        db.pragma_update(None, "synchronous", "OFF")?;
+        self.create(&mut db, wall)?;
+        Ok(db)
+    }
+
     /// Looks at the first bytes of the file without SQLite, which would play back a log that it finds.
-    fn check_header(&self) -> Result<(), OpenError> {
+    fn check_header(&self) -> Result<(), Obstacle> {
+        const EIO: i32 = 5;
         let mut header = [0; 100];
         let length = match File::open(self.path).and_then(|file| read_up_to(file, &mut header)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(self.failed(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) if error.raw_os_error() == Some(EIO) => return Err(Obstacle::Damaged(error.to_string())),
+            Err(error) => return Err(self.failed(error).into()),
             Ok(length) => length,
         };
+        if length == 0 && beside(self.path, "-wal").metadata().is_ok_and(|log| log.len() > 0) {
+            // SQLite would delete the log.
+            return Err(Obstacle::Damaged("it is empty and its log is not".to_owned()));
+        }
         // A file whose creation was cut short has a journal beside it, which says how to undo that.
         let half_created = beside(self.path, "-journal").metadata().is_ok_and(|journal| journal.len() > 0);
         if length < header.len() || !header.starts_with(b"SQLite format 3\0") {
             let fresh = length == 0 || half_created;
-            return if fresh { Ok(()) } else { Err(self.damaged("it does not begin as an SQLite file does")) };
+            let what = "it does not begin as an SQLite file does";
+            return if fresh { Ok(()) } else { Err(Obstacle::Damaged(what.to_owned())) };
         }
         let number = |at: usize| i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        self.judge(number(68), number(60), half_created)
+        Ok(self.judge(number(68), number(60), half_created)?)
+    }
+
+    /// SQLite takes a log as far as it is whole, and drops the rest without a word.
+    fn check_log(&self) -> Result<(), Obstacle> {
+        let log = salvage::Log::read(&beside(self.path, "-wal")).map_err(|error| self.failed(error))?;
+        if log.damaged { Err(Obstacle::Damaged("commits in its log are lost".to_owned())) } else { Ok(()) }
     }
 
     fn judge(&self, application_id: i32, version: i32, may_be_empty: bool) -> Result<(), OpenError> {
@@ -153,7 +247,7 @@ impl Opening<'_> {
         }
     }
 
-    fn connect(&self) -> Result<Connection, OpenError> {
+    fn connect(&self) -> Result<Connection, Obstacle> {
         // One thread: SQLite needs no locks of its own.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(self.path, flags).map_err(|error| self.error("open it", &error))?;
@@ -164,19 +258,16 @@ impl Opening<'_> {
     }
 
     /// The same questions as to the header, now that a log counts, too.
-    fn check_identity(&self, db: &Connection) -> Result<(), OpenError> {
+    fn check_identity(&self, db: &Connection) -> Result<(), Obstacle> {
         let ask = || -> rusqlite::Result<(i32, i32, bool)> {
-            // Not even closing may touch what turns out not to be for us.
+            // Not even closing may touch what turns out not to be for us, or damaged: only a clean end does.
             db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             let application_id = db.query_row("PRAGMA application_id", [], |row| row.get(0))?;
             let version = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
             Ok((application_id, version, is_empty(db)?))
         };
         let (application_id, version, empty) = ask().map_err(|error| self.error("read it", &error))?;
-        self.judge(application_id, version, empty)?;
-        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
-            .map(drop)
-            .map_err(|error| self.error("read it", &error))
+        Ok(self.judge(application_id, version, empty)?)
     }
 
     /// Every setting with its reason; none lasts but the journal mode, so each open sets them all.
@@ -187,8 +278,8 @@ impl Opening<'_> {
         db.pragma_update(None, "cell_size_check", true)?;
         // Nothing temporary reaches the flash.
         db.pragma_update(None, "temp_store", "MEMORY")?;
-        // 2 MiB of pages: the working set of a large site, and the bound of our memory.
-        db.pragma_update(None, "cache_size", -2048)?;
+        // Half a MiB of pages: what one turn touches; the rest is in the cache of the system anyway.
+        db.pragma_update(None, "cache_size", -512)?;
         // A commit that was said to be durable survives a power cut: NORMAL loses the last ones.
         db.pragma_update(None, "synchronous", "FULL")?;
         // The log goes into the file every 4 MB …
@@ -200,10 +291,9 @@ impl Opening<'_> {
         db.pragma_update(None, "max_page_count", to_i64(pages))
     }
 
-    /// Makes a new file in one transaction, or takes an older one step by step to this version.
-    fn create_or_upgrade(&self, db: &mut Connection, wall: WallTime) -> rusqlite::Result<()> {
-        let fresh = is_empty(db)?;
-        if fresh {
+    /// Makes a new file in one transaction.
+    fn create(&self, db: &mut Connection, wall: WallTime) -> rusqlite::Result<()> {
+        if is_empty(db)? {
             // Before there is a log, so that the file alone says whose it is.
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute_batch(self.schema)?;
@@ -214,6 +304,11 @@ impl Opening<'_> {
             set_meta(&transaction, Meta::Clean, 1)?;
             transaction.commit()?;
         }
+        Ok(())
+    }
+
+    /// Takes an older file step by step to this version.
+    fn upgrade(&self, db: &mut Connection) -> rusqlite::Result<()> {
         // One sync a commit instead of four, and readers are never in the way.
         let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
@@ -232,17 +327,31 @@ impl Opening<'_> {
     }
 
     /// Checks what an unclean stop may have left, and notes that this run has begun.
-    fn begin_run(&self, db: &mut Connection) -> Result<Begun, OpenError> {
+    fn begin_run(&self, db: &mut Connection) -> Result<Begun, Obstacle> {
         let clean = meta(db, Meta::Clean).map_err(|error| self.error("read it", &error))? == Some(1);
-        if !clean {
-            let found: String = db
-                .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-                .map_err(|error| self.error("check it", &error))?;
-            if found != "ok" {
-                return Err(self.damaged(&found));
-            }
+        let suspect = suspicion(self.path).exists();
+        if suspect || !clean {
+            self.check(db, suspect)?;
         }
-        self.note_run(db, clean).map_err(|error| self.error("write to it", &error))
+        let begun = self.note_run(db, clean).map_err(|error| self.error("write to it", &error))?;
+        if suspect {
+            let _ = fs::remove_file(suspicion(self.path));
+        }
+        Ok(begun)
+    }
+
+    /// Whether the pages hang together and every row can be read; after a run that met damage the indexes, too.
+    fn check(&self, db: &Connection, thoroughly: bool) -> Result<(), Obstacle> {
+        let check = if thoroughly { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" };
+        let found: String =
+            db.query_row(check, [], |row| row.get(0)).map_err(|error| self.error("check it", &error))?;
+        if found != "ok" {
+            return Err(Obstacle::Damaged(found));
+        }
+        match salvage::unreadable(db).map_err(|error| self.error("check it", &error))? {
+            Some(what) => Err(Obstacle::Damaged(what)),
+            None => Ok(()),
+        }
     }
 
     fn note_run(&self, db: &mut Connection, clean: bool) -> rusqlite::Result<Begun> {
@@ -259,7 +368,8 @@ impl Opening<'_> {
         let begun = Begun {
             instance: instance.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
             clean,
-            up_base: UpTime(number(Meta::Up)?),
+            up_base: UpTime(number(Meta::Up)?).max(newest_up(&transaction)?),
+            noted_up: UpTime(number(Meta::Up)?),
             ids,
             journal_bytes,
         };
@@ -269,21 +379,15 @@ impl Opening<'_> {
         Ok(begun)
     }
 
-    fn error(&self, what: &str, error: &rusqlite::Error) -> OpenError {
-        if let rusqlite::Error::SqliteFailure(e, _) = error
-            && matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        {
-            return self.damaged(&error.to_string());
+    fn error(&self, what: &str, error: &rusqlite::Error) -> Obstacle {
+        if is_damage(error) {
+            return Obstacle::Damaged(error.to_string());
         }
-        match failure(what, error) {
+        Obstacle::Refused(match failure(what, error) {
             StoreError::Full => OpenError::Full(self.path.to_owned()),
             StoreError::Busy => self.failed("another program keeps it locked"),
             StoreError::Failed(why) => self.failed(why),
-        }
-    }
-
-    fn damaged(&self, what: &str) -> OpenError {
-        OpenError::Damaged { path: self.path.to_owned(), what: what.to_owned() }
+        })
     }
 
     fn failed(&self, why: impl ToString) -> OpenError {
@@ -307,7 +411,28 @@ fn is_empty(db: &Connection) -> rusqlite::Result<bool> {
     db.query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// What is in the file cannot be read, or not as what it should be.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    // A sector that the disk does not give, and a file system that knows its data to be bad.
+    const IOERR_READ: i32 = 10 | (1 << 8);
+    const IOERR_CORRUPTFS: i32 = 10 | (33 << 8);
+    match error {
+        Error::SqliteFailure(e, _) => {
+            matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || matches!(e.extended_code, IOERR_READ | IOERR_CORRUPTFS)
+        }
+        Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..) | Error::InvalidColumnType(..) => true,
+        _ => false,
+    }
+}
+
+/// Exists when a run met damage: the next one looks closely.
+pub(super) fn suspicion(path: &Path) -> PathBuf {
+    beside(path, ".suspect")
+}
+
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
@@ -328,11 +453,19 @@ fn read_up_to(mut file: File, into: &mut [u8]) -> io::Result<usize> {
 
 /// Twelve hex digits from the kernel.
 fn random_name() -> rusqlite::Result<String> {
-    let mut bytes = [0; 6];
+    Ok(random_bytes::<6>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+pub(super) fn random_number() -> rusqlite::Result<u32> {
+    random_bytes().map(u32::from_ne_bytes)
+}
+
+fn random_bytes<const N: usize>() -> rusqlite::Result<[u8; N]> {
+    let mut bytes = [0; N];
     File::open("/dev/urandom")
         .and_then(|mut random| random.read_exact(&mut bytes))
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -349,12 +482,21 @@ mod tests {
 
     fn prepare(path: &Path, schema: &str, steps: &[&str]) -> Result<Connection, OpenError> {
         let opening = Opening { path, application_id: APPLICATION_ID, schema, steps };
-        opening.check_header()?;
-        let mut db = opening.connect()?;
-        opening.check_identity(&db)?;
-        opening.configure(&db, &Settings::default()).unwrap();
-        opening.create_or_upgrade(&mut db, WallTime(0)).map_err(|error| opening.error("upgrade", &error))?;
-        Ok(db)
+        let prepared = || -> Result<Connection, Obstacle> {
+            opening.check_header()?;
+            let mut db = opening.connect()?;
+            opening.check_identity(&db)?;
+            opening.configure(&db, &Settings::default()).unwrap();
+            opening
+                .create(&mut db, WallTime(0))
+                .and_then(|()| opening.upgrade(&mut db))
+                .map_err(|error| opening.error("upgrade", &error))?;
+            Ok(db)
+        };
+        prepared().map_err(|obstacle| match obstacle {
+            Obstacle::Refused(error) => error,
+            Obstacle::Damaged(what) => panic!("damaged: {what}"),
+        })
     }
 
     /// Names and columns, without the spelling of the statements.

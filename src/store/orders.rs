@@ -25,6 +25,7 @@ macro_rules! select {
     };
 }
 
+pub(super) const ALL: &str = select!("");
 pub(super) const OPEN: &str = select!("WHERE status IN (0, 2, 9)");
 pub(super) const UNSETTLED: &str = select!("WHERE final = 0");
 pub(super) const TO_FINALIZE: &str = select!("WHERE final = 0 AND closed_up <= ?1 ORDER BY closed_up LIMIT ?2");
@@ -123,12 +124,16 @@ impl Store {
             let mut found = Vec::new();
             let mut newest = true;
             while let Some(row) = rows.next()? {
-                let order = order(row)?;
                 // One at a time is open on a port, so orders were closed in the order in which they began: behind
                 // the first that was closed too long ago there is nothing.
-                let gone = !order.status.is_open() && order.course.closed.is_some_and(|closed| closed < closed_since);
-                if newest || !gone && may_be_meant(&order, numbers) {
-                    found.push(order);
+                let closed: Option<UpTime> = row.get("closed_up")?;
+                let gone = closed.is_some_and(|closed| closed < closed_since);
+                let open = closed.is_none();
+                if newest || open || !gone && may_have_number(row, numbers)? {
+                    let order = order(row)?;
+                    if newest || may_be_meant(&order, numbers) {
+                        found.push(order);
+                    }
                 }
                 if gone {
                     break;
@@ -172,8 +177,16 @@ impl Store {
     }
 }
 
+/// Whether it is worth to read an order whole: most of a port's orders ran under one other number, and that is all.
+fn may_have_number(row: &Row<'_>, numbers: &[BusinessNo]) -> rusqlite::Result<bool> {
+    let number: Option<BusinessNo> = row.get("business_no")?;
+    let course: Option<&str> = row.get_ref("course")?.as_str_or_null()?;
+    let had_another = course.is_some_and(|course| course.contains("\"numbers\""));
+    Ok(had_another || number.is_none_or(|number| numbers.contains(&number)))
+}
+
 fn may_be_meant(order: &Order, numbers: &[BusinessNo]) -> bool {
-    let never_numbered = order.business_no.is_none() && order.course.numbers.is_empty();
+    let never_numbered = order.business_no.is_none();
     order.status.is_open()
         || never_numbered && order.end_reason != Some(EndReason::StartRefused)
         || numbers.iter().any(|number| order.has_number(*number))

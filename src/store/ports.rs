@@ -7,6 +7,20 @@ use super::{Store, StoreError};
 use crate::ids::{DeciVolts, DeciWatts, MilliAmperes, Minutes, PortKey, WattHours};
 use crate::port::state::{Figures, Memory, Port};
 
+/// The columns in the order in which [`port`] reads them.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT device_id, socket_no, port_no, status, raw_status, business_no, voltage_v, power_w, current_a,
+                    energy_wh, minutes, updated_at, updated_up, memory
+               FROM ports ",
+            $rest
+        )
+    };
+}
+
+pub(super) const ALL: &str = select!("");
+pub(super) const ONE: &str = select!("WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3");
 pub(super) const FIGURES: &str = "UPDATE ports
                       SET (voltage_v, power_w, current_a, energy_wh, minutes, updated_at, updated_up)
                         = (?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -18,9 +32,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn ports(&self) -> Result<Vec<Port>, StoreError> {
-        let sql = "SELECT device_id, socket_no, port_no, status, raw_status, business_no, voltage_v, power_w,
-                          current_a, energy_wh, minutes, updated_at, updated_up, memory
-                     FROM ports ORDER BY device_id, socket_no, port_no";
+        let sql = select!("ORDER BY device_id, socket_no, port_no");
         self.read("read ports", |db| db.prepare_cached(sql)?.query_map([], port)?.collect())
     }
 

@@ -17,10 +17,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn device(&self, id: DeviceId) -> Result<Option<Device>, StoreError> {
-        let sql = "SELECT device_id, device_model, firmware_version, iccid, rssi, operator_enabled, policy_disabled,
-                          online, last_seen, heard_up, note
-                     FROM devices WHERE device_id = ?1";
-        self.read("read a device", |db| db.prepare_cached(sql)?.query_row([id], devices::device).optional())
+        self.read("read a device", |db| {
+            db.prepare_cached(devices::ONE_DEVICE)?.query_row([id], devices::device).optional()
+        })
     }
 
     /// A socket by its number.
@@ -28,10 +27,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn socket(&self, id: DeviceId, no: SocketNo) -> Result<Option<Socket>, StoreError> {
-        let sql = "SELECT device_id, socket_no, mac, uid, firmware, temperature_c, rssi, online, operator_enabled,
-                          policy_disabled, last_seen, heard_up, lost_up
-                     FROM sockets WHERE device_id = ?1 AND socket_no = ?2";
-        self.read("read a socket", |db| db.prepare_cached(sql)?.query_row((id, no), devices::socket).optional())
+        self.read("read a socket", |db| {
+            db.prepare_cached(devices::ONE_SOCKET)?.query_row((id, no), devices::socket).optional()
+        })
     }
 
     /// A port by its key.
@@ -39,11 +37,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn port(&self, key: PortKey) -> Result<Option<Port>, StoreError> {
-        let sql = "SELECT device_id, socket_no, port_no, status, raw_status, business_no, voltage_v, power_w,
-                          current_a, energy_wh, minutes, updated_at, updated_up, memory
-                     FROM ports WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3";
         let of = (key.device, key.socket, key.port);
-        self.read("read a port", |db| db.prepare_cached(sql)?.query_row(of, ports::port).optional())
+        self.read("read a port", |db| db.prepare_cached(ports::ONE)?.query_row(of, ports::port).optional())
     }
 
     /// Commands without a reply, the oldest first.

@@ -1,0 +1,70 @@
+//! What an idle agent costs: memory, and how often it wakes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::load::{heartbeat_frame, status_frame};
+use crate::place::{Place, pause};
+use crate::{Figure, Limit};
+
+const DEVICES: u32 = 1000;
+/// More of them, to see what one more costs.
+const MORE: u32 = 1000;
+
+pub fn figures() -> Vec<Figure> {
+    let place = Place::new("");
+    chargegate::server::raise_open_files(8192);
+    let agent = place.agent(None);
+    let mut devices = Vec::new();
+    connect(&place, &mut devices, DEVICES);
+    let first = agent.resident();
+    connect(&place, &mut devices, MORE);
+    let all = agent.resident();
+    let one_more = (all - first) as f64 / f64::from(MORE);
+    agent.end();
+    let (switches, frames) = wakes();
+    vec![
+        Figure::new("quiet: resident with 1,000 idle devices", first as f64 / 1024.0, "MiB", Limit::Most(10.0)),
+        Figure::new("quiet: resident for one more", one_more, "KiB", Limit::Most(1.0)),
+        Figure::new("quiet: wakes of ten idle minutes beyond its frames", switches - frames, "", Limit::Most(12.0)),
+    ]
+}
+
+fn connect(place: &Place, devices: &mut Vec<TcpStream>, count: u32) {
+    for _ in 0..count {
+        let number = u32::try_from(devices.len()).unwrap();
+        let mut device = TcpStream::connect(place.address).unwrap();
+        exchange(&mut device, &heartbeat_frame(number));
+        exchange(&mut device, &status_frame(number, 0x80, 0, 0, 0));
+        devices.push(device);
+    }
+}
+
+fn exchange(device: &mut TcpStream, frame: &[u8]) {
+    device.write_all(frame).unwrap();
+    let mut buffer = [0; 256];
+    assert!(device.read(&mut buffer).unwrap() > 0);
+}
+
+/// Ten minutes of an agent with ten devices that only send heartbeats, on a clock ten times as fast. Two flushes are due
+/// in them.
+fn wakes() -> (f64, f64) {
+    const SPEED: u32 = 10;
+    const IDLE: u32 = 10;
+    let place = Place::new("");
+    let agent = place.role("role-agent", &[&SPEED.to_string(), place.config().to_str().unwrap()]);
+    let mut devices = Vec::new();
+    connect(&place, &mut devices, IDLE);
+    pause(Duration::from_secs(1));
+    let before = agent.switches();
+    let mut frames = 0.0;
+    for _ in 0..10 {
+        for (device, number) in devices.iter_mut().zip(0..) {
+            exchange(device, &heartbeat_frame(number));
+            frames += 1.0;
+        }
+        pause(Duration::from_secs(60) / SPEED);
+    }
+    ((agent.switches() - before) as f64, frames)
+}
