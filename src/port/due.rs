@@ -26,7 +26,9 @@ impl Desk<'_> {
             (None, _) => Some(start.last_sent.after(self.terms.answer_timeout)),
             (Some(_), Reach::Away(_)) if start.restarted => Some(self.terms.started.after(self.terms.offline_after)),
             (Some(since), Reach::Away(_)) => Some(since.after(self.terms.answer_timeout)),
-            (Some(_), Reach::Online) => None,
+            // The caller tells of a question that failed. One that is answered again and again without a word about
+            // this port must not keep the order for ever.
+            (Some(since), Reach::Online) => Some(since.after(self.terms.answer_timeout * 4)),
         }
     }
 
@@ -90,7 +92,7 @@ impl Desk<'_> {
         let Some(start) = self.peek(index).course.start else { return };
         match start.asking {
             None => self.start_unanswered(index),
-            Some(_) if start.restarted => self.give_up_start(index),
+            Some(_) if start.restarted && self.reach != Reach::Online => self.give_up_start(index),
             Some(_) => self.start_question_failed(index),
         }
     }

@@ -244,7 +244,8 @@ impl Desk<'_> {
         if own_stop {
             self.drop_stop();
         }
-        let shows_it = report.number.is_some() && self.case.port.business_no == report.number;
+        // Without a number as well: a report that has none is only ever a numberless order's.
+        let shows_it = self.case.port.business_no == report.number;
         if shows_it && self.case.port.status == PortStatus::Charging && self.open_index().is_none() {
             self.show(PortStatus::Idle);
         }

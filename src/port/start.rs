@@ -117,8 +117,24 @@ impl Desk<'_> {
         self.fail_start(index, EndReason::StartRefused);
     }
 
-    /// The device has accepted, by an answer or by what it shows.
+    /// The device has accepted, by an answer or by what it shows. That decides whose the kept reports are.
     pub(super) fn accept(&mut self, index: usize, number: Option<BusinessNo>) {
+        let kept = self.take_kept();
+        let own = kept.iter().position(|kept| match number {
+            Some(number) => kept.report.number == Some(number),
+            None => self.fits_numberless(index, kept),
+        });
+        let shown = number.or(own.and_then(|own| kept[own].report.number));
+        self.begin(index, number);
+        self.show(PortStatus::Charging);
+        if shown.is_some() && self.case.port.business_no != shown {
+            self.case.port.business_no = shown;
+            self.case.dirty = Dirty::Whole;
+        }
+        self.settle_kept(index, kept, own);
+    }
+
+    fn begin(&mut self, index: usize, number: Option<BusinessNo>) {
         let (wall, up) = self.at();
         self.give_number(index, number);
         let order = self.order(index);
@@ -129,60 +145,40 @@ impl Desk<'_> {
             start.asking = None;
         }
         let command_id = order.course.command_id.take();
-        self.show(PortStatus::Charging);
-        if number.is_some() && self.case.port.business_no != number {
-            self.case.port.business_no = number;
-            self.case.dirty = Dirty::Whole;
-        }
         if let Some(id) = command_id {
             self.reply(id, Some(index), Outcome::Done);
         }
         self.tell(OrderEvent::Started, index);
-        self.settle_kept_reports(index, number);
-    }
-
-    /// The start's fate decides whose the kept reports are.
-    fn settle_kept_reports(&mut self, index: usize, number: Option<BusinessNo>) {
-        for kept in self.take_kept() {
-            let its_own = match number {
-                Some(number) => kept.report.number == Some(number),
-                None => self.fits_numberless(index, &kept),
-            };
-            if !(its_own && self.peek(index).status.is_open()) {
-                self.effects.push(unknown_end(&kept.report));
-            } else if number.is_some() {
-                self.book_kept(index, kept);
-            } else {
-                self.book_ok_and_end(index, kept);
-            }
-        }
     }
 
     /// Idle when asked, with a report kept: ok and end in one. Tells whether it was so.
     fn take_ok_and_end(&mut self, index: usize) -> bool {
         let kept = self.take_kept();
         let own = kept.iter().position(|kept| self.fits_numberless(index, kept));
+        if own.is_some() {
+            // The port stays as it was shown: nobody saw it charging.
+            self.begin(index, None);
+        }
+        self.settle_kept(index, kept, own);
+        own.is_some()
+    }
+
+    /// The one at `own` is this order's, ok and end in one; the others are nobody's.
+    fn settle_kept(&mut self, index: usize, kept: Vec<KeptReport>, own: Option<usize>) {
         for (place, kept) in kept.into_iter().enumerate() {
-            if Some(place) == own {
-                self.accept(index, kept.report.number);
+            if own == Some(place) {
                 self.book_ok_and_end(index, kept);
             } else {
                 self.effects.push(unknown_end(&kept.report));
             }
         }
-        own.is_some()
     }
 
-    /// Ok and end in one: it began with the first sending, under the number of its report.
+    /// Ok and end in one: it ended before the agent knew that it had begun, so it began with the first sending.
     fn book_ok_and_end(&mut self, index: usize, kept: KeptReport) {
         self.give_number(index, kept.report.number);
         let order = self.order(index);
         order.start_time = Some(order.created_at);
-        self.book_kept(index, kept);
-    }
-
-    fn book_kept(&mut self, index: usize, kept: KeptReport) {
-        let order = self.order(index);
         order.course.idle_since.get_or_insert(kept.at);
         order.course.idle_wall.get_or_insert(kept.wall);
         self.close_by_report(index, &kept.report);

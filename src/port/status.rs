@@ -139,10 +139,9 @@ impl Desk<'_> {
     }
 
     fn answers_after_start(&self, index: usize, reading: &Reading) -> bool {
-        let Some(start) = self.peek(index).course.start else { return false };
-        // A question from before a restart proves nothing either: the agent's start comes after it.
-        let since = if start.restarted { start.last_sent.max(self.terms.started) } else { start.last_sent };
-        reading.answers.is_some_and(|question| question.sent >= since)
+        let Some((start, question)) = self.peek(index).course.start.zip(reading.answers) else { return false };
+        // A start waits for its commit: what was asked at the same moment went out before it.
+        question.sent > start.last_sent || start.asking.is_some_and(|asking| question.sent >= asking)
     }
 
     fn is_of_another(&self, index: usize, number: BusinessNo) -> bool {
@@ -280,8 +279,6 @@ impl Desk<'_> {
         if self.case.memory().is_some_and(|memory| memory.stray.is_some()) {
             self.memory().stray = None;
         }
-        self.idle_evidence_for_hold(reading);
-        self.discharge_stop(reading);
         if let Some(index) = self.pending_index() {
             if self.answers_after_start(index, reading) {
                 self.pending_shown_idle(index);
@@ -291,6 +288,9 @@ impl Desk<'_> {
         } else if let Some(index) = self.newest_index() {
             self.closed_shown_idle(index);
         }
+        // After the order: what fails a start by being idle may prove in the same breath that the port is free.
+        self.idle_evidence_for_hold(reading);
+        self.discharge_stop(reading);
     }
 
     fn running_shown_idle(&mut self, index: usize, reading: &Reading) {

@@ -317,8 +317,16 @@ impl Desk<'_> {
             StopPhase::Accepted => true,
             StopPhase::Owed => !self.case.is_held() || sent.is_none_or(younger),
         };
-        if over && self.stopped_running().is_none() {
+        if !over {
+            return;
+        }
+        if self.stopped_running().is_none() {
             self.drop_stop();
+        } else if stop.in_vain >= self.terms.stops_ignored {
+            self.effects.push(Effect::StopObeyed);
+            if let Some(stop) = self.memory().stop.as_mut() {
+                stop.in_vain = 0;
+            }
         }
     }
 
