@@ -420,6 +420,9 @@ pub struct Course {
     /// Since the close something spoke for an end: it does not resume.
     #[serde(skip_serializing_if = "is_default")]
     pub end_shown: bool,
+    /// Closed provisionally and then shown idle, since when: a grace later it is an estimate.
+    #[serde(skip_serializing_if = "is_default")]
+    pub waits_since: Option<UpTime>,
     /// How often it came back after `timeout`: each doubles the silence that closes it.
     #[serde(skip_serializing_if = "is_default")]
     pub resumed_after_timeout: u8,

@@ -194,6 +194,9 @@ pub struct KeptReport {
     pub at: UpTime,
     /// The same on the wall clock.
     pub wall: WallTime,
+    /// A question that came after it showed the open order of its number charging.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub asked: bool,
 }
 
 /// What the agent remembers of a port beside what others read: no column that the contract fixes.

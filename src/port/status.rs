@@ -174,8 +174,8 @@ impl Desk<'_> {
     /// The open order's session is shown charging.
     pub(super) fn news(&mut self, index: usize, reading: &Reading) {
         self.end_grace(index);
-        if reading.answers.is_some() {
-            self.settle_reused(index, true);
+        if let Some(question) = reading.answers {
+            self.settle_reused(index, Some(question.sent));
         }
         let own_number = reading.number.is_none_or(|number| self.peek(index).has_number(number));
         if own_number {
@@ -205,8 +205,10 @@ impl Desk<'_> {
 
     /// A status that shows the session charging ends a grace.
     pub(super) fn end_grace(&mut self, index: usize) {
-        if self.peek(index).course.idle_since.is_some() {
+        let course = &self.peek(index).course;
+        if course.idle_since.is_some() || course.waits_since.is_some() {
             let course = &mut self.order(index).course;
+            course.waits_since = None;
             course.idle_since = None;
             course.idle_wall = None;
             course.grace_asked = false;
@@ -285,8 +287,8 @@ impl Desk<'_> {
             }
         } else if let Some(index) = self.running_index() {
             self.running_shown_idle(index, reading);
-        } else if let Some(index) = self.newest_index() {
-            self.closed_shown_idle(index);
+        } else {
+            (0..self.case.orders.len()).for_each(|index| self.closed_shown_idle(index));
         }
         // After the order: what fails a start by being idle may prove in the same breath that the port is free.
         self.idle_evidence_for_hold(reading);
@@ -310,7 +312,7 @@ impl Desk<'_> {
             self.order(index).course.grace_asked = true;
         }
         if asked {
-            self.settle_reused(index, false);
+            self.settle_reused(index, None);
         }
         if self.running_index() != Some(index) {
             return;
@@ -318,17 +320,20 @@ impl Desk<'_> {
         self.close_when_grace_is_over(index);
     }
 
+    /// Idle speaks for the end of what was closed without a report; a provisional close waits a grace for it.
     fn closed_shown_idle(&mut self, index: usize) {
         let (wall, up) = self.at();
-        let order = self.peek(index);
-        if order.was_accepted() && !order.course.end_shown {
+        if !self.peek(index).was_accepted() || self.has_report(index) {
+            return;
+        }
+        if !self.peek(index).course.end_shown {
             self.order(index).course.end_shown = true;
         }
-        let waits = order_waits_for_idle(self.peek(index));
-        if waits && self.peek(index).course.idle_since.is_none() {
+        if order_waits_for_idle(self.peek(index)) && self.peek(index).course.waits_since.is_none() {
             let course = &mut self.order(index).course;
-            course.idle_since = Some(up);
-            course.idle_wall = Some(wall);
+            course.waits_since = Some(up);
+            course.idle_since.get_or_insert(up);
+            course.idle_wall.get_or_insert(wall);
         }
     }
 
@@ -372,6 +377,6 @@ impl Desk<'_> {
 }
 
 /// A provisional close of a session that was accepted waits to be shown idle.
-fn order_waits_for_idle(order: &Order) -> bool {
+pub(super) fn order_waits_for_idle(order: &Order) -> bool {
     order.settlement == Some(Settlement::Provisional) && order.was_accepted() && !order.is_final
 }

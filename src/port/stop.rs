@@ -119,7 +119,7 @@ impl Desk<'_> {
 
     /// Never for an order while a later one is open there or owns the session; afterwards only while the port shows
     /// the order's own number.
-    fn may_stop_order(&self, index: usize) -> bool {
+    pub(super) fn may_stop_order(&self, index: usize) -> bool {
         let later = &self.case.orders[index + 1..];
         let open = later.iter().any(|entry| entry.order.status.is_open());
         if open || self.closed_owner(None).is_some_and(|owner| owner > index) {
