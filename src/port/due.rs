@@ -130,7 +130,8 @@ impl Desk<'_> {
             return None;
         }
         let memory = self.case.memory();
-        let doubt = memory.and_then(|memory| memory.doubt).map(|doubt| doubt.since);
+        let doubt = memory.and_then(|memory| memory.doubt).filter(|doubt| !doubt.settled);
+        let doubt = doubt.map(|doubt| doubt.since);
         let grace = self.terms.end_report_grace;
         let stray =
             memory.and_then(|memory| memory.stray).filter(|stray| !stray.told).map(|stray| stray.since.after(grace));
@@ -158,7 +159,8 @@ impl Desk<'_> {
             let of_it = |number| order.has_number(number);
             let of_it = |kept: &&KeptReport| kept.report.number.is_some_and(of_it);
             // Power can linger: what is still shown charging is asked about once more when the grace is over.
-            let asks = |kept: &KeptReport| if kept.asked { kept.at.after(self.terms.end_report_grace) } else { kept.at };
+            let asks =
+                |kept: &KeptReport| if kept.asked { kept.at.after(self.terms.end_report_grace) } else { kept.at };
             memory.kept.iter().filter(of_it).map(asks).min()
         });
         [in_grace, silence, reused].into_iter().flatten().min()

@@ -154,6 +154,9 @@ pub struct Doubt {
     /// It was the first that was ever seen of the port.
     #[serde(default)]
     pub first_sight: bool,
+    /// A question has repeated it: there is nothing more to ask while it stays.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// An end report as the decisions see it: scaled, no bytes.

@@ -63,11 +63,16 @@ impl Desk<'_> {
         let doubt = self.case.memory().and_then(|memory| memory.doubt);
         let same = doubt.filter(|doubt| doubt.number == reading.number && doubt.charging == charging);
         match (same, reading.answers) {
-            (Some(doubt), Some(question)) if question.sent >= doubt.since => true,
+            (Some(doubt), _) if doubt.settled && charging => true,
+            (Some(doubt), Some(question)) if question.sent >= doubt.since => {
+                self.memory().doubt = Some(Doubt { settled: charging, ..doubt });
+                true
+            }
             (Some(_), _) => false,
             (None, _) => {
                 let first_sight = self.case.port.raw_status.is_none();
-                self.memory().doubt = Some(Doubt { number: reading.number, charging, since: now, first_sight });
+                self.memory().doubt =
+                    Some(Doubt { number: reading.number, charging, since: now, first_sight, settled: false });
                 false
             }
         }
@@ -254,6 +259,10 @@ impl Desk<'_> {
 
     /// A session without an order: asked about, and stopped when it still charges after the grace.
     fn stray(&mut self, reading: &Reading) {
+        if self.is_chased(reading.number) {
+            self.chase_stop(reading.number);
+            return;
+        }
         let now = self.now.up;
         let known = self.case.memory().and_then(|memory| memory.stray);
         let stray = match known.filter(|stray| stray.number == reading.number) {

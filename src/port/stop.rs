@@ -262,6 +262,12 @@ impl Desk<'_> {
         }
     }
 
+    /// An order that never charged, by what was known, may be what charges now: its own stop goes on.
+    pub(super) fn is_chased(&self, shown: Option<BusinessNo>) -> bool {
+        let by_order = self.stopped_index().is_some_and(|index| self.may_stop_order(index));
+        by_order && self.stop_slot().is_some_and(|stop| self.is_stopped_session(stop, shown))
+    }
+
     fn is_stopped_session(&self, stop: &Stop, shown: Option<BusinessNo>) -> bool {
         let Some(shown) = shown else { return true };
         let of_order = stop.order_no.as_ref().and_then(|order_no| self.index_of(order_no));
