@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// Figures after so many minutes: Wh, minutes.
+type Seen = (u64, u32, u32);
+
 /// A running order under number 26 of this plan, begun now.
 fn begun(plan: Plan) -> Scene {
     let mut scene = Scene::idle();
@@ -17,8 +20,9 @@ fn tiers() -> Plan {
 
 #[test]
 fn the_bounds_of_an_estimate_are_the_last_figures_and_the_ceiling_times_the_unseen_time_rounded_up() {
-    // (plan, last figures: after minutes, Wh, min), unseen seconds until idle → (energy_max, minutes_max)
-    let rows: [(Plan, Option<(u64, u32, u32)>, u64, (u32, u32)); 10] = [
+    type Row = (Plan, Option<Seen>, u64, (u32, u32));
+    // The plan, the last figures, the seconds from there to idle, and the bounds.
+    let rows: [Row; 10] = [
         (Plan::Time { minutes: 900 }, None, 600, (167, 10)),
         (Plan::Time { minutes: 900 }, None, 601, (167, 11)),
         (Plan::Time { minutes: 900 }, None, 0, (0, 0)),
@@ -45,7 +49,8 @@ fn the_bounds_of_an_estimate_are_the_last_figures_and_the_ceiling_times_the_unse
 
 #[test]
 fn while_provisional_the_bounds_are_the_whole_plan_or_a_figure_above_it() {
-    let rows: [(Plan, (u32, u32), (u32, u32)); 6] = [
+    type Row = (Plan, (u32, u32), (u32, u32));
+    let rows: [Row; 6] = [
         (Plan::Time { minutes: 90 }, (10, 1), (1500, 90)),
         (Plan::Time { minutes: 1 }, (60, 3), (60, 3)),
         (Plan::Energy { energy_wh: 500 }, (10, 1), (500, 900)),
