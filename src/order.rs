@@ -399,7 +399,10 @@ pub struct Course {
     /// A stop by command was accepted or not answered.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_by_command: bool,
-    /// The agent's own stop, past the paid time, was sent.
+    /// A stop of the agent's own was accepted or not answered.
+    #[serde(skip_serializing_if = "is_default")]
+    pub stop_by_agent: bool,
+    /// The agent's own stop, past the paid time, was sent or is owed.
     #[serde(skip_serializing_if = "is_default")]
     pub stop_by_overrun: bool,
     /// First evidence that the port is idle, while no end report has come.
@@ -417,6 +420,9 @@ pub struct Course {
     /// Since the close something spoke for an end: it does not resume.
     #[serde(skip_serializing_if = "is_default")]
     pub end_shown: bool,
+    /// Closed provisionally and then shown idle, since when: a grace later it is an estimate.
+    #[serde(skip_serializing_if = "is_default")]
+    pub waits_since: Option<UpTime>,
     /// How often it came back after `timeout`: each doubles the silence that closes it.
     #[serde(skip_serializing_if = "is_default")]
     pub resumed_after_timeout: u8,

@@ -21,7 +21,7 @@ impl Desk<'_> {
         order.settlement = Some(settlement);
         order.revision += 1;
         order.course.closed = Some(up);
-        order.course.end_shown = evidence.is_some() && settlement == Settlement::Provisional;
+        order.course.end_shown = false;
         if settlement == Settlement::Estimated {
             figures::bound_by_evidence(order, evidence.unwrap_or(up), terms);
         } else {
@@ -35,7 +35,10 @@ impl Desk<'_> {
         };
         self.show(status);
         self.tell(OrderEvent::Closed, index);
-        if matches!(reason, EndReason::Overrun) {
+        self.settle_kept_of_closed(index);
+        if evidence.is_some() {
+            self.drop_stop_of(index);
+        } else if reason == EndReason::Overrun {
             self.owe_after_close(index);
         }
     }
@@ -47,35 +50,28 @@ impl Desk<'_> {
         }
     }
 
-    /// The grace after idle or after an accepted stop, if one runs: when it ends.
+    /// The grace after idle, once the socket was asked in it, or after an accepted stop, if one runs: when it ends.
     pub(super) fn grace_ends(&self, index: usize) -> Option<UpTime> {
         let course = &self.peek(index).course;
-        let since = match (course.idle_since, course.stop_accepted) {
-            (Some(idle), Some(stop)) => idle.min(stop),
-            (Some(since), None) | (None, Some(since)) => since,
-            (None, None) => return None,
-        };
+        let idle = course.idle_since.filter(|_| course.grace_asked);
+        let since = [idle, course.stop_accepted].into_iter().flatten().min()?;
         Some(since.after(self.terms.end_report_grace))
     }
 
-    /// Closes the running order when its grace is over and the socket was asked meanwhile.
+    /// Closes the running order when its grace is over.
     pub(super) fn close_when_grace_is_over(&mut self, index: usize) {
-        let Some(ends) = self.grace_ends(index) else { return };
+        if self.grace_ends(index).is_none_or(|ends| self.now.up < ends) {
+            return;
+        }
+        let shown_idle = self.peek(index).course.idle_since.is_some();
+        if shown_idle && self.take_kept_at_grace_end(index) {
+            return;
+        }
         let course = &self.peek(index).course;
-        if self.now.up < ends || !course.grace_asked {
-            return;
-        }
-        let shown_idle = course.idle_since.is_some();
-        if shown_idle && self.take_repeated(index) {
-            return;
-        }
-        let order = self.peek(index);
-        let reason = if order.course.stop_by_overrun {
-            EndReason::Overrun
-        } else if order.course.stop_accepted.is_some() {
-            EndReason::RemoteStop
-        } else {
-            EndReason::EndReportMissing
+        let reason = match course.stop_accepted {
+            Some(_) if course.stop_by_overrun => EndReason::Overrun,
+            Some(_) => EndReason::RemoteStop,
+            None => EndReason::EndReportMissing,
         };
         let settlement = if shown_idle { Settlement::Estimated } else { Settlement::Provisional };
         self.close(index, reason, settlement);
@@ -87,6 +83,7 @@ impl Desk<'_> {
         let order = self.order(index);
         order.settlement = Some(Settlement::Estimated);
         order.revision += 1;
+        order.course.waits_since = None;
         figures::bound_by_evidence(order, end, terms);
         self.tell(OrderEvent::Corrected, index);
     }
@@ -124,6 +121,7 @@ impl Desk<'_> {
     /// Opens a closed order again: all that the close wrote is null.
     pub(super) fn resume(&mut self, index: usize) {
         if !self.terms.resumes {
+            self.order(index).stopped_by.get_or_insert_with(|| "agent".to_owned());
             self.stop_closed(index);
             return;
         }
@@ -138,27 +136,15 @@ impl Desk<'_> {
 
     /// What charges belongs to a closed order.
     pub(super) fn charges_after_close(&mut self, index: usize, reading: &Reading) {
+        self.end_grace(index);
         if self.resumes(index) {
             self.resume(index);
             if self.peek(index).status.is_running() {
                 self.news(index, reading);
             }
-            return;
-        }
-        let reported = matches!(
-            self.peek(index).settlement,
-            Some(Settlement::Reported | Settlement::Corrected | Settlement::Estimated)
-        );
-        if reported && !self.has_stop_for(index) {
-            // Power can linger: only what still charges after the grace, asked, is stopped.
-            if self.lingers_after_grace(reading) {
-                self.stop_closed(index);
-            }
-            return;
-        }
-        if self.has_stop_for(index) {
+        } else if self.has_stop_for(index) {
             self.chase_stop(reading.number);
-        } else {
+        } else if !self.has_report(index) || self.lingers_after_grace(reading) {
             self.stop_closed(index);
         }
     }
@@ -170,11 +156,14 @@ impl Desk<'_> {
     }
 
     fn stop_closed(&mut self, index: usize) {
+        if !self.may_stop_order(index) {
+            return;
+        }
         let number = self.peek(index).business_no;
         self.send_stop(Some(index), number, StopCause::Closed, None);
     }
 
-    /// First sight of what charges after a report starts a grace; its end, asked, proves it.
+    /// Power can linger after a report: first sight of what charges then starts a grace; its end, asked, proves it.
     fn lingers_after_grace(&mut self, reading: &Reading) -> bool {
         let now = self.now.up;
         let known = self.case.memory().and_then(|memory| memory.stray).filter(|stray| stray.number == reading.number);
@@ -184,7 +173,12 @@ impl Desk<'_> {
             return false;
         };
         let due = stray.since.after(self.terms.end_report_grace);
-        reading.answers.is_some_and(|question| question.sent >= due)
+        let proven = reading.answers.is_some_and(|question| question.sent >= due);
+        if proven {
+            // Nothing more to ask: the stop is repeated until the port is idle.
+            self.memory().stray = Some(super::state::Stray { told: true, ..stray });
+        }
+        proven
     }
 }
 
@@ -200,6 +194,7 @@ fn reopen(order: &mut Order) {
     order.minutes_max = None;
     order.course.closed = None;
     order.course.end_shown = false;
+    order.course.waits_since = None;
     order.course.idle_since = None;
     order.course.idle_wall = None;
     order.course.grace_asked = false;

@@ -2,7 +2,8 @@
 
 use crate::clock::UpTime;
 use crate::order::{EndReason, OrderStatus, Settlement};
-use crate::port::state::StopPhase;
+use crate::port::state::{KeptReport, StopPhase};
+use crate::port::status::order_waits_for_idle;
 use crate::port::{Desk, PortStatus, Reach};
 
 impl Desk<'_> {
@@ -11,13 +12,14 @@ impl Desk<'_> {
         let of_order = match self.open_index() {
             Some(index) if self.peek(index).status == OrderStatus::Pending => self.pending_due(index),
             Some(index) => self.running_due(index),
-            None => self.newest_index().and_then(|index| self.closed_due(index)),
+            None => None,
         };
+        let of_closed = (0..self.case.orders.len()).filter_map(|index| self.closed_due(index)).min();
         let of_stop = self.case.memory().and_then(|memory| memory.stop.as_ref()).and_then(|stop| {
             let sent = stop.sent.filter(|_| stop.phase == StopPhase::Waiting)?;
             Some(sent.after(self.terms.answer_timeout))
         });
-        of_order.into_iter().chain(of_stop).min()
+        [of_order, of_closed, of_stop].into_iter().flatten().min()
     }
 
     fn pending_due(&self, index: usize) -> Option<UpTime> {
@@ -26,13 +28,15 @@ impl Desk<'_> {
             (None, _) => Some(start.last_sent.after(self.terms.answer_timeout)),
             (Some(_), Reach::Away(_)) if start.restarted => Some(self.terms.started.after(self.terms.offline_after)),
             (Some(since), Reach::Away(_)) => Some(since.after(self.terms.answer_timeout)),
-            (Some(_), Reach::Online) => None,
+            // The caller tells of a question that failed. One that is answered again and again without a word about
+            // this port must not keep the order for ever.
+            (Some(since), Reach::Online) => Some(since.after(self.terms.answer_timeout * 4)),
         }
     }
 
     fn running_due(&self, index: usize) -> Option<UpTime> {
-        let grace = self.grace_ends(index).filter(|_| self.peek(index).course.grace_asked);
-        let overrun = Some(self.overrun_at(index)).filter(|_| !self.peek(index).course.stop_by_overrun);
+        let grace = self.grace_ends(index);
+        let overrun = Some(self.overrun_at(index)).filter(|_| self.may_overrun(index));
         let offline = match self.reach {
             Reach::Online => None,
             Reach::Away(since) => Some(self.offline_at(since)),
@@ -48,6 +52,12 @@ impl Desk<'_> {
         if heard_in_this_run { at } else { at.max(self.terms.started.after(self.terms.offline_after)) }
     }
 
+    /// Past its paid time an order is stopped once, and not while the port is shown idle: its grace decides then.
+    fn may_overrun(&self, index: usize) -> bool {
+        let course = &self.peek(index).course;
+        !course.stop_by_overrun && course.idle_since.is_none()
+    }
+
     fn overrun_at(&self, index: usize) -> UpTime {
         let paid = u64::from(self.peek(index).paid_minutes(self.terms.longest).0) * 60;
         let allowed = std::time::Duration::from_secs(paid) + self.terms.overrun_grace;
@@ -56,8 +66,8 @@ impl Desk<'_> {
 
     fn closed_due(&self, index: usize) -> Option<UpTime> {
         let order = self.peek(index);
-        let waits = order.settlement == Some(Settlement::Provisional) && order.was_accepted() && !order.is_final;
-        order.course.idle_since.filter(|_| waits).map(|since| since.after(self.terms.end_report_grace))
+        let waits = order.course.waits_since.filter(|_| order_waits_for_idle(order));
+        waits.map(|since| since.after(self.terms.end_report_grace))
     }
 
     /// Something may be due.
@@ -72,8 +82,9 @@ impl Desk<'_> {
         match self.open_index() {
             Some(index) if self.peek(index).status == OrderStatus::Pending => self.pending_timeout(index),
             Some(index) => self.running_timeout(index),
-            None => self.closed_timeout(),
+            None => {}
         }
+        self.closed_timeout();
         self.finish();
     }
 
@@ -84,7 +95,7 @@ impl Desk<'_> {
         let Some(start) = self.peek(index).course.start else { return };
         match start.asking {
             None => self.start_unanswered(index),
-            Some(_) if start.restarted => self.give_up_start(index),
+            Some(_) if start.restarted && self.reach != Reach::Online => self.give_up_start(index),
             Some(_) => self.start_question_failed(index),
         }
     }
@@ -98,18 +109,17 @@ impl Desk<'_> {
             && self.now.up >= self.offline_at(since)
         {
             self.close(index, EndReason::Offline, Settlement::Provisional);
-        } else if self.now.up >= self.overrun_at(index) {
+        } else if self.may_overrun(index) && self.now.up >= self.overrun_at(index) {
             self.overrun(index);
         }
     }
 
     fn closed_timeout(&mut self) {
-        let Some(index) = self.newest_index() else { return };
-        if let Some(due) = self.closed_due(index)
-            && self.now.up >= due
-        {
-            let end = self.peek(index).course.idle_since.unwrap_or(self.now.up);
-            self.estimate(index, end);
+        for index in 0..self.case.orders.len() {
+            if self.closed_due(index).is_some_and(|due| self.now.up >= due) {
+                let end = self.peek(index).course.idle_since.unwrap_or(self.now.up);
+                self.estimate(index, end);
+            }
         }
     }
 
@@ -120,7 +130,8 @@ impl Desk<'_> {
             return None;
         }
         let memory = self.case.memory();
-        let doubt = memory.and_then(|memory| memory.doubt).map(|doubt| doubt.since);
+        let doubt = memory.and_then(|memory| memory.doubt).filter(|doubt| !doubt.settled);
+        let doubt = doubt.map(|doubt| doubt.since);
         let grace = self.terms.end_report_grace;
         let stray =
             memory.and_then(|memory| memory.stray).filter(|stray| !stray.told).map(|stray| stray.since.after(grace));
@@ -146,9 +157,12 @@ impl Desk<'_> {
         let silence = Some(self.silent_at(index));
         let reused = self.case.memory().and_then(|memory| {
             let of_it = |number| order.has_number(number);
-            memory.kept.iter().find(|kept| kept.report.number.is_some_and(of_it)).map(|kept| kept.at)
+            let of_it = |kept: &&KeptReport| kept.report.number.is_some_and(of_it);
+            // Power can linger: what is still shown charging is asked about once more when the grace is over.
+            let asks =
+                |kept: &KeptReport| if kept.asked { kept.at.after(self.terms.end_report_grace) } else { kept.at };
+            memory.kept.iter().filter(of_it).map(asks).min()
         });
-        let reused = reused.filter(|_| course.idle_since.is_none());
         [in_grace, silence, reused].into_iter().flatten().min()
     }
 

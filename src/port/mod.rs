@@ -200,7 +200,8 @@ impl Case {
         let mut place = 0;
         self.orders.retain(|entry| {
             let order = &entry.order;
-            let waits = place == newest && order.settlement == Some(crate::order::Settlement::Provisional);
+            let provisional = order.settlement == Some(crate::order::Settlement::Provisional);
+            let waits = provisional && (place == newest || order.course.waits_since.is_some());
             place += 1;
             entry.dirty != Dirty::Clean || order.status.is_open() || waits || remembers
         });

@@ -1,11 +1,14 @@
 //! Whose end report? (contract §5)
 
+use std::time::Duration;
+
+use crate::clock::UpTime;
 use crate::ids::BusinessNo;
 use crate::order::{EndReason, Flag, Order, OrderStatus, ReportedFigures, Settlement};
 use crate::port::effect::unknown_end;
 use crate::port::figures;
 use crate::port::state::{KeptReport, Report, StopCause, StopPhase};
-use crate::port::{Desk, KEPT_REPORTS, OrderEvent, Outcome, PortStatus, ReportFate};
+use crate::port::{Desk, KEPT_REPORTS, OrderEvent, PortStatus, ReportFate};
 
 impl Desk<'_> {
     /// An end report of this port. The caller has brought every order into the case that had its number.
@@ -19,9 +22,10 @@ impl Desk<'_> {
     }
 
     fn whose(&mut self, report: &Report) -> ReportFate {
-        let Some(number) = report.number else { return self.of_a_numberless(report) };
-        let fitting: Vec<usize> =
-            (0..self.case.orders.len()).filter(|&index| self.peek(index).has_number(number)).collect();
+        let Some(number) = report.number else { return self.of_no_number(report) };
+        let fitting: Vec<usize> = (0..self.case.orders.len())
+            .filter(|&index| self.peek(index).has_number(number) && self.may_be_reported(index))
+            .collect();
         if let Some(&booked) = fitting.iter().find(|&&index| is_booked(self.peek(index), report)) {
             return self.repeated(booked, number, report);
         }
@@ -34,6 +38,23 @@ impl Desk<'_> {
             [only] => self.book(*only, report),
             several => self.of_several(several.to_vec(), report),
         }
+    }
+
+    /// Open, or closed less than 7 days ago.
+    fn may_be_reported(&self, index: usize) -> bool {
+        let week = Duration::from_millis(crate::limits::REPORT_MATCHES_FOR_MS);
+        self.peek(index).course.closed.is_none_or(|closed| self.now.up < closed.after(week))
+    }
+
+    /// Without a number only the newest order, or what is kept already, can be meant by a repetition.
+    fn of_no_number(&mut self, report: &Report) -> ReportFate {
+        if let Some(newest) = self.newest_index().filter(|&newest| is_booked(self.peek(newest), report)) {
+            return ReportFate::Duplicate(self.peek(newest).order_no.clone());
+        }
+        if self.case.memory().is_some_and(|memory| memory.kept.iter().any(|kept| kept.report == *report)) {
+            return ReportFate::Kept;
+        }
+        self.of_a_numberless(report)
     }
 
     /// The same as one that is booked: a duplicate, unless its number is open again; then the open order's grace decides.
@@ -56,7 +77,7 @@ impl Desk<'_> {
         if memory.kept.len() >= KEPT_REPORTS {
             return ReportFate::Nobody;
         }
-        memory.kept.push(KeptReport { report: report.clone(), at, wall });
+        memory.kept.push(KeptReport { report: report.clone(), at, wall, asked: false });
         ReportFate::Kept
     }
 
@@ -65,7 +86,7 @@ impl Desk<'_> {
             return self.keep(report);
         }
         let (wall, at) = self.at();
-        let kept = KeptReport { report: report.clone(), at, wall };
+        let kept = KeptReport { report: report.clone(), at, wall, asked: false };
         match self.running_index() {
             Some(index) if self.peek(index).business_no.is_none() && self.fits_numberless(index, &kept) => {
                 self.give_number(index, report.number);
@@ -84,14 +105,7 @@ impl Desk<'_> {
     }
 
     fn book_best(&mut self, fitting: &[usize], report: &Report) -> ReportFate {
-        let now = self.now.up;
-        let fits = |&&index: &&usize| {
-            let order = self.peek(index);
-            !has_report(order)
-                && figures::flags_of_report(order, report, order.course.closed.unwrap_or(now), self.terms).is_empty()
-        };
-        let by_figures: Vec<usize> = fitting.iter().filter(fits).copied().collect();
-        let chosen = match by_figures.as_slice() {
+        let chosen = match self.with_fitting_figures(fitting, report).as_slice() {
             [only] => Some(*only),
             _ => fitting.last().copied(),
         };
@@ -103,27 +117,73 @@ impl Desk<'_> {
         fate
     }
 
-    /// Kept reports under the open order's number, once a question has shown whether it still charges.
-    pub(super) fn settle_reused(&mut self, open: usize, charges: bool) {
-        for KeptReport { report, at, wall } in self.take_kept_of(open) {
-            let fitting = self.unbooked_under(report.number, charges);
-            let repeated = self.case.orders.iter().any(|entry| is_booked(&entry.order, &report));
-            if repeated && !charges {
-                // The same as a booked one: the open order's only when its grace ends without another.
-                self.memory().kept.push(KeptReport { report, at, wall });
-            } else if !repeated && self.book_best(&fitting, &report) == ReportFate::Nobody {
+    fn with_fitting_figures(&self, fitting: &[usize], report: &Report) -> Vec<usize> {
+        let now = self.now.up;
+        let fits = |&&index: &&usize| {
+            let order = self.peek(index);
+            !has_report(order)
+                && figures::flags_of_report(order, report, order.course.closed.unwrap_or(now), self.terms).is_empty()
+        };
+        fitting.iter().filter(fits).copied().collect()
+    }
+
+    /// Kept reports under the open order's number, once a question has shown whether it still charges: `charging` is
+    /// when that question was sent. Power can linger, so what charges is believed only when the grace is over, unless
+    /// an earlier order's figures fit.
+    pub(super) fn settle_reused(&mut self, open: usize, charging: Option<UpTime>) {
+        self.settle_each_reused(open, charging);
+        if !self.peek(open).status.is_open() {
+            self.settle_kept_of_closed(open);
+        }
+    }
+
+    fn settle_each_reused(&mut self, open: usize, charging: Option<UpTime>) {
+        for mut kept in self.take_kept_of(open) {
+            let repeated = self.is_repeated(&kept.report);
+            let proven = charging.is_none_or(|asked| asked >= kept.at.after(self.terms.end_report_grace));
+            let fitting = self.unbooked_under(kept.report.number, charging.is_some());
+            let decided = proven || !self.with_fitting_figures(&fitting, &kept.report).is_empty();
+            if repeated && charging.is_some() && proven {
+                // An earlier order's report once more: the open one has not ended.
+            } else if repeated || !decided {
+                // The same as a booked one is the open order's only when its grace ends without another.
+                kept.asked |= charging.is_some_and(|asked| asked >= kept.at);
+                self.memory().kept.push(kept);
+            } else if self.book_best(&fitting, &kept.report) == ReportFate::Nobody {
+                self.effects.push(unknown_end(&kept.report));
+            }
+        }
+    }
+
+    /// The open order's grace ends: what is kept under its number is decided now, and a repetition of an earlier
+    /// order's report counts for it. Tells whether one did.
+    pub(super) fn take_kept_at_grace_end(&mut self, open: usize) -> bool {
+        self.settle_reused(open, None);
+        if !self.peek(open).status.is_running() {
+            return true;
+        }
+        let Some(first) = self.take_kept_of(open).into_iter().next() else { return false };
+        self.close_by_report(open, &first.report);
+        self.order(open).flags.insert(Flag::ReusedNumber);
+        true
+    }
+
+    /// An order was closed while reports were kept under its number: nobody waits for a question any more.
+    pub(super) fn settle_kept_of_closed(&mut self, closed: usize) {
+        for KeptReport { report, .. } in self.take_kept_of(closed) {
+            let fitting = self.unbooked_under(report.number, false);
+            if !self.is_repeated(&report) && self.book_best(&fitting, &report) == ReportFate::Nobody {
                 self.effects.push(unknown_end(&report));
             }
         }
     }
 
-    /// The open order's grace ends: a repetition of an earlier order's report counts for it. Tells whether one did.
-    pub(super) fn take_repeated(&mut self, open: usize) -> bool {
-        let kept = self.take_kept_of(open);
-        let Some(first) = kept.into_iter().next() else { return false };
-        self.close_by_report(open, &first.report);
-        self.order(open).flags.insert(Flag::ReusedNumber);
-        true
+    fn is_repeated(&self, report: &Report) -> bool {
+        self.case.orders.iter().any(|entry| is_booked(&entry.order, report))
+    }
+
+    pub(super) fn has_report(&self, index: usize) -> bool {
+        has_report(self.peek(index))
     }
 
     fn take_kept_of(&mut self, open: usize) -> Vec<KeptReport> {
@@ -175,6 +235,7 @@ impl Desk<'_> {
         order.course.closed = Some(up);
         self.after_report(index, report);
         self.tell(OrderEvent::Completed, index);
+        self.settle_kept_of_closed(index);
     }
 
     /// A report after the close: its figures count, and its reason, unless the start had failed or was cancelled.
@@ -198,10 +259,10 @@ impl Desk<'_> {
         let stop = self.case.memory().and_then(|memory| memory.stop.as_ref());
         let own = stop.filter(|stop| stop.order_no.as_ref() == Some(&order.order_no));
         // A stop that still waits for its answer was not answered.
-        let waits = own.is_some_and(|stop| stop.phase == StopPhase::Waiting && stop.cause == StopCause::Command);
-        if order.course.stop_by_command || waits {
+        let waiting = own.filter(|stop| stop.phase == StopPhase::Waiting).map(|stop| stop.cause);
+        if order.course.stop_by_command || waiting == Some(StopCause::Command) {
             Some(EndReason::RemoteStop)
-        } else if order.course.stop_by_overrun {
+        } else if order.course.stop_by_agent || waiting.is_some() {
             Some(EndReason::Overrun)
         } else {
             None
@@ -242,10 +303,10 @@ impl Desk<'_> {
             .and_then(|memory| memory.stop.as_ref())
             .is_some_and(|stop| stop.order_no.as_ref() == Some(&order_no));
         if own_stop {
-            self.stop_outcome(Outcome::Done);
-            self.memory().stop = None;
+            self.drop_stop();
         }
-        let shows_it = report.number.is_some() && self.case.port.business_no == report.number;
+        // Without a number as well: a report that has none is only ever a numberless order's.
+        let shows_it = self.case.port.business_no == report.number;
         if shows_it && self.case.port.status == PortStatus::Charging && self.open_index().is_none() {
             self.show(PortStatus::Idle);
         }

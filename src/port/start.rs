@@ -4,7 +4,7 @@ use crate::ids::{BusinessNo, MessageId, Minutes, OrderNo};
 use crate::order::{EndReason, Order, OrderStatus, Settlement, StartCourse};
 use crate::port::effect::unknown_end;
 use crate::port::figures;
-use crate::port::state::{KeptReport, StopCause};
+use crate::port::state::{KeptReport, StopCause, StopPhase};
 use crate::port::{Desk, Dirty, Effect, Entry, OrderEvent, Outcome, PortStatus, Reach, Refusal};
 
 impl Desk<'_> {
@@ -20,7 +20,11 @@ impl Desk<'_> {
         if port.raw_status.is_some_and(|raw| crate::bkv::StatusByte(raw).has_fault()) {
             return Err(Refusal::PortFault);
         }
-        let free = port.status == PortStatus::Idle && !self.case.is_held() && self.open_index().is_none();
+        // A late answer to an older sending may end the hold while a stop is on its way.
+        let stop = self.case.memory().and_then(|memory| memory.stop.as_ref());
+        let stopping = stop.is_some_and(|stop| stop.phase == StopPhase::Waiting);
+        let held = self.case.is_held() || stopping;
+        let free = port.status == PortStatus::Idle && !held && self.open_index().is_none();
         if free { Ok(()) } else { Err(Refusal::PortBusy) }
     }
 
@@ -42,7 +46,7 @@ impl Desk<'_> {
         let order_no = order.order_no.clone();
         self.case.orders.push(Entry { order, dirty: Dirty::Whole });
         // A start needs proven idle: whatever stop was owed before is discharged by that.
-        self.memory().stop = None;
+        self.drop_stop();
         self.hold_for_sending();
         self.effects.push(Effect::SendStart { order_no, message_id });
         self.finish();
@@ -68,6 +72,9 @@ impl Desk<'_> {
                 self.give_number(index, number);
                 self.end_grace(index);
                 self.show(PortStatus::Charging);
+                if self.is_to_be_stopped(index) {
+                    self.stop_late(index);
+                }
             }
             OrderStatus::Completed if self.resumes(index) => {
                 self.give_number(index, number);
@@ -78,6 +85,10 @@ impl Desk<'_> {
                 self.stop_late(index);
             }
         }
+    }
+
+    fn is_to_be_stopped(&self, index: usize) -> bool {
+        self.peek(index).status == OrderStatus::Stopping || self.stopped_running() == Some(index)
     }
 
     /// The newest number that the device uses for this order, unless it is none.
@@ -106,8 +117,24 @@ impl Desk<'_> {
         self.fail_start(index, EndReason::StartRefused);
     }
 
-    /// The device has accepted, by an answer or by what it shows.
+    /// The device has accepted, by an answer or by what it shows. That decides whose the kept reports are.
     pub(super) fn accept(&mut self, index: usize, number: Option<BusinessNo>) {
+        let kept = self.take_kept();
+        let own = kept.iter().position(|kept| match number {
+            Some(number) => kept.report.number == Some(number),
+            None => self.fits_numberless(index, kept),
+        });
+        let shown = number.or(own.and_then(|own| kept[own].report.number));
+        self.begin(index, number);
+        self.show(PortStatus::Charging);
+        if shown.is_some() && self.case.port.business_no != shown {
+            self.case.port.business_no = shown;
+            self.case.dirty = Dirty::Whole;
+        }
+        self.settle_kept(index, kept, own);
+    }
+
+    fn begin(&mut self, index: usize, number: Option<BusinessNo>) {
         let (wall, up) = self.at();
         self.give_number(index, number);
         let order = self.order(index);
@@ -118,60 +145,40 @@ impl Desk<'_> {
             start.asking = None;
         }
         let command_id = order.course.command_id.take();
-        self.show(PortStatus::Charging);
-        if number.is_some() && self.case.port.business_no != number {
-            self.case.port.business_no = number;
-            self.case.dirty = Dirty::Whole;
-        }
         if let Some(id) = command_id {
             self.reply(id, Some(index), Outcome::Done);
         }
         self.tell(OrderEvent::Started, index);
-        self.settle_kept_reports(index, number);
-    }
-
-    /// The start's fate decides whose the kept reports are.
-    fn settle_kept_reports(&mut self, index: usize, number: Option<BusinessNo>) {
-        for kept in self.take_kept() {
-            let its_own = match number {
-                Some(number) => kept.report.number == Some(number),
-                None => self.fits_numberless(index, &kept),
-            };
-            if !(its_own && self.peek(index).status.is_open()) {
-                self.effects.push(unknown_end(&kept.report));
-            } else if number.is_some() {
-                self.book_kept(index, kept);
-            } else {
-                self.book_ok_and_end(index, kept);
-            }
-        }
     }
 
     /// Idle when asked, with a report kept: ok and end in one. Tells whether it was so.
     fn take_ok_and_end(&mut self, index: usize) -> bool {
         let kept = self.take_kept();
         let own = kept.iter().position(|kept| self.fits_numberless(index, kept));
+        if own.is_some() {
+            // The port stays as it was shown: nobody saw it charging.
+            self.begin(index, None);
+        }
+        self.settle_kept(index, kept, own);
+        own.is_some()
+    }
+
+    /// The one at `own` is this order's, ok and end in one; the others are nobody's.
+    fn settle_kept(&mut self, index: usize, kept: Vec<KeptReport>, own: Option<usize>) {
         for (place, kept) in kept.into_iter().enumerate() {
-            if Some(place) == own {
-                self.accept(index, kept.report.number);
+            if own == Some(place) {
                 self.book_ok_and_end(index, kept);
             } else {
                 self.effects.push(unknown_end(&kept.report));
             }
         }
-        own.is_some()
     }
 
-    /// Ok and end in one: it began with the first sending, under the number of its report.
+    /// Ok and end in one: it ended before the agent knew that it had begun, so it began with the first sending.
     fn book_ok_and_end(&mut self, index: usize, kept: KeptReport) {
         self.give_number(index, kept.report.number);
         let order = self.order(index);
         order.start_time = Some(order.created_at);
-        self.book_kept(index, kept);
-    }
-
-    fn book_kept(&mut self, index: usize, kept: KeptReport) {
-        let order = self.order(index);
         order.course.idle_since.get_or_insert(kept.at);
         order.course.idle_wall.get_or_insert(kept.wall);
         self.close_by_report(index, &kept.report);

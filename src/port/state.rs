@@ -154,6 +154,9 @@ pub struct Doubt {
     /// It was the first that was ever seen of the port.
     #[serde(default)]
     pub first_sight: bool,
+    /// A question has repeated it: there is nothing more to ask while it stays.
+    #[serde(default)]
+    pub settled: bool,
 }
 
 /// An end report as the decisions see it: scaled, no bytes.
@@ -194,6 +197,9 @@ pub struct KeptReport {
     pub at: UpTime,
     /// The same on the wall clock.
     pub wall: WallTime,
+    /// A question that came after it showed the open order of its number charging.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub asked: bool,
 }
 
 /// What the agent remembers of a port beside what others read: no column that the contract fixes.

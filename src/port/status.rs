@@ -63,11 +63,16 @@ impl Desk<'_> {
         let doubt = self.case.memory().and_then(|memory| memory.doubt);
         let same = doubt.filter(|doubt| doubt.number == reading.number && doubt.charging == charging);
         match (same, reading.answers) {
-            (Some(doubt), Some(question)) if question.sent >= doubt.since => true,
+            (Some(doubt), _) if doubt.settled && charging => true,
+            (Some(doubt), Some(question)) if question.sent >= doubt.since => {
+                self.memory().doubt = Some(Doubt { settled: charging, ..doubt });
+                true
+            }
             (Some(_), _) => false,
             (None, _) => {
                 let first_sight = self.case.port.raw_status.is_none();
-                self.memory().doubt = Some(Doubt { number: reading.number, charging, since: now, first_sight });
+                self.memory().doubt =
+                    Some(Doubt { number: reading.number, charging, since: now, first_sight, settled: false });
                 false
             }
         }
@@ -139,10 +144,9 @@ impl Desk<'_> {
     }
 
     fn answers_after_start(&self, index: usize, reading: &Reading) -> bool {
-        let Some(start) = self.peek(index).course.start else { return false };
-        // A question from before a restart proves nothing either: the agent's start comes after it.
-        let since = if start.restarted { start.last_sent.max(self.terms.started) } else { start.last_sent };
-        reading.answers.is_some_and(|question| question.sent >= since)
+        let Some((start, question)) = self.peek(index).course.start.zip(reading.answers) else { return false };
+        // A start waits for its commit: what was asked at the same moment went out before it.
+        question.sent > start.last_sent || start.asking.is_some_and(|asking| question.sent >= asking)
     }
 
     fn is_of_another(&self, index: usize, number: BusinessNo) -> bool {
@@ -175,8 +179,8 @@ impl Desk<'_> {
     /// The open order's session is shown charging.
     pub(super) fn news(&mut self, index: usize, reading: &Reading) {
         self.end_grace(index);
-        if reading.answers.is_some() {
-            self.settle_reused(index, true);
+        if let Some(question) = reading.answers {
+            self.settle_reused(index, Some(question.sent));
         }
         let own_number = reading.number.is_none_or(|number| self.peek(index).has_number(number));
         if own_number {
@@ -206,8 +210,10 @@ impl Desk<'_> {
 
     /// A status that shows the session charging ends a grace.
     pub(super) fn end_grace(&mut self, index: usize) {
-        if self.peek(index).course.idle_since.is_some() {
+        let course = &self.peek(index).course;
+        if course.idle_since.is_some() || course.waits_since.is_some() {
             let course = &mut self.order(index).course;
+            course.waits_since = None;
             course.idle_since = None;
             course.idle_wall = None;
             course.grace_asked = false;
@@ -216,7 +222,7 @@ impl Desk<'_> {
 
     /// The closed order that owns what charges: the newest accepted one until idle was shown or its report came;
     /// after that the one whose number is shown, while it is the newest of the port.
-    fn closed_owner(&self, number: Option<BusinessNo>) -> Option<usize> {
+    pub(super) fn closed_owner(&self, number: Option<BusinessNo>) -> Option<usize> {
         let newest = self.newest_index()?;
         if let Some(accepted) = self.case.orders.iter().rposition(|entry| entry.order.was_accepted()) {
             let order = self.peek(accepted);
@@ -253,6 +259,10 @@ impl Desk<'_> {
 
     /// A session without an order: asked about, and stopped when it still charges after the grace.
     fn stray(&mut self, reading: &Reading) {
+        if self.is_chased(reading.number) {
+            self.chase_stop(reading.number);
+            return;
+        }
         let now = self.now.up;
         let known = self.case.memory().and_then(|memory| memory.stray);
         let stray = match known.filter(|stray| stray.number == reading.number) {
@@ -280,17 +290,18 @@ impl Desk<'_> {
         if self.case.memory().is_some_and(|memory| memory.stray.is_some()) {
             self.memory().stray = None;
         }
-        self.idle_evidence_for_hold(reading);
-        self.discharge_stop(reading);
         if let Some(index) = self.pending_index() {
             if self.answers_after_start(index, reading) {
                 self.pending_shown_idle(index);
             }
         } else if let Some(index) = self.running_index() {
             self.running_shown_idle(index, reading);
-        } else if let Some(index) = self.newest_index() {
-            self.closed_shown_idle(index);
+        } else {
+            (0..self.case.orders.len()).for_each(|index| self.closed_shown_idle(index));
         }
+        // After the order: what fails a start by being idle may prove in the same breath that the port is free.
+        self.idle_evidence_for_hold(reading);
+        self.discharge_stop(reading);
     }
 
     fn running_shown_idle(&mut self, index: usize, reading: &Reading) {
@@ -310,7 +321,7 @@ impl Desk<'_> {
             self.order(index).course.grace_asked = true;
         }
         if asked {
-            self.settle_reused(index, false);
+            self.settle_reused(index, None);
         }
         if self.running_index() != Some(index) {
             return;
@@ -318,17 +329,20 @@ impl Desk<'_> {
         self.close_when_grace_is_over(index);
     }
 
+    /// Idle speaks for the end of what was closed without a report; a provisional close waits a grace for it.
     fn closed_shown_idle(&mut self, index: usize) {
         let (wall, up) = self.at();
-        let order = self.peek(index);
-        if order.was_accepted() && !order.course.end_shown {
+        if !self.peek(index).was_accepted() || self.has_report(index) {
+            return;
+        }
+        if !self.peek(index).course.end_shown {
             self.order(index).course.end_shown = true;
         }
-        let waits = order_waits_for_idle(self.peek(index));
-        if waits && self.peek(index).course.idle_since.is_none() {
+        if order_waits_for_idle(self.peek(index)) && self.peek(index).course.waits_since.is_none() {
             let course = &mut self.order(index).course;
-            course.idle_since = Some(up);
-            course.idle_wall = Some(wall);
+            course.waits_since = Some(up);
+            course.idle_since.get_or_insert(up);
+            course.idle_wall.get_or_insert(wall);
         }
     }
 
@@ -372,6 +386,6 @@ impl Desk<'_> {
 }
 
 /// A provisional close of a session that was accepted waits to be shown idle.
-fn order_waits_for_idle(order: &Order) -> bool {
+pub(super) fn order_waits_for_idle(order: &Order) -> bool {
     order.settlement == Some(Settlement::Provisional) && order.was_accepted() && !order.is_final
 }

@@ -11,7 +11,8 @@ impl Desk<'_> {
     pub fn stop(&mut self, order_no: Option<&OrderNo>, command_id: String, actor: String) {
         let index = match order_no {
             Some(order_no) => self.index_of(order_no),
-            None => self.open_index(),
+            // What was closed by a time limit may still charge: the stop is meant for it.
+            None => self.open_index().or_else(|| self.newest_index().filter(|&newest| self.may_still_charge(newest))),
         };
         match index {
             Some(index) => self.stop_order(index, command_id, actor),
@@ -25,9 +26,8 @@ impl Desk<'_> {
     }
 
     fn stop_order(&mut self, index: usize, command_id: String, actor: String) {
-        let order = self.peek(index);
-        let may_charge = order.settlement == Some(Settlement::Provisional) && self.newest_index() == Some(index);
-        if !(order.status.is_open() || may_charge) {
+        let may_charge = self.may_still_charge(index) && self.newest_index() == Some(index);
+        if !(self.peek(index).status.is_open() || may_charge) {
             self.reply(command_id, Some(index), Outcome::Failed(Refusal::OrderNotOpen));
             return;
         }
@@ -37,6 +37,10 @@ impl Desk<'_> {
         }
         let number = self.peek(index).business_no;
         self.send_stop(Some(index), number, StopCause::Command, Some(command_id));
+    }
+
+    fn may_still_charge(&self, index: usize) -> bool {
+        self.peek(index).settlement == Some(Settlement::Provisional)
     }
 
     /// Sends a stop, or owes it while the port cannot be reached. One that waits for its answer is joined.
@@ -53,13 +57,17 @@ impl Desk<'_> {
             && stop.phase == StopPhase::Waiting
         {
             if let Some(stop) = self.memory().stop.as_mut() {
+                // A stop that a command wants is a stop by command, whoever was first.
+                stop.cause = if command_id.is_some() { cause } else { stop.cause };
                 stop.commands.extend(command_id);
             }
             return;
         }
         let message_id = self.names.message_id();
-        let known = self.memory().stop.take().filter(|stop| stop.order_no == order_no);
-        let in_vain = known.map_or(0, |stop| stop.in_vain);
+        let known = self.memory().stop.take();
+        let in_vain = known.as_ref().filter(|stop| stop.order_no == order_no).map_or(0, |stop| stop.in_vain);
+        // A stop names a port: whoever waits for the one before is served by this one.
+        let commands = known.into_iter().flat_map(|stop| stop.commands).chain(command_id).collect();
         self.memory().stop = Some(Stop {
             order_no,
             number,
@@ -70,7 +78,7 @@ impl Desk<'_> {
             tries: 0,
             counted: false,
             in_vain,
-            commands: command_id.into_iter().collect(),
+            commands,
         });
         if self.reach == Reach::Online {
             self.transmit_stop();
@@ -103,13 +111,18 @@ impl Desk<'_> {
         self.transmit_stop();
     }
 
-    /// Never for an order while a later one is open there; afterwards only under the order's own number.
     fn may_stop(&self) -> bool {
         let Some(stop) = self.stop_slot() else { return false };
         let Some(order_no) = &stop.order_no else { return self.open_index().is_none() };
-        let Some(index) = self.index_of(order_no) else { return false };
+        self.index_of(order_no).is_some_and(|index| self.may_stop_order(index))
+    }
+
+    /// Never for an order while a later one is open there or owns the session; afterwards only while the port shows
+    /// the order's own number.
+    pub(super) fn may_stop_order(&self, index: usize) -> bool {
         let later = &self.case.orders[index + 1..];
-        if later.iter().any(|entry| entry.order.status.is_open()) {
+        let open = later.iter().any(|entry| entry.order.status.is_open());
+        if open || self.closed_owner(None).is_some_and(|owner| owner > index) {
             return false;
         }
         let shown = self.case.port.business_no;
@@ -136,7 +149,8 @@ impl Desk<'_> {
             stop.phase = StopPhase::Accepted;
         }
         self.stop_outcome(Outcome::Done);
-        let Some((index, cause)) = self.stopped_running() else {
+        self.mark_stopped();
+        let Some(index) = self.stopped_running() else {
             self.drop_stop_of_idle_port();
             return;
         };
@@ -144,7 +158,6 @@ impl Desk<'_> {
         order.status = OrderStatus::Stopping;
         order.course.stop_accepted = Some(now);
         order.course.grace_asked = false;
-        mark_cause(order, cause);
     }
 
     fn stop_refused(&mut self) {
@@ -181,21 +194,34 @@ impl Desk<'_> {
         stop.phase = StopPhase::Owed;
         self.hold_lingers();
         self.stop_outcome(Outcome::StopOwed(Refusal::NoAnswer));
-        if let Some((index, cause)) = self.stopped_running() {
-            mark_cause(self.order(index), cause);
-        }
+        self.mark_stopped();
         self.overrun_stop_failed();
     }
 
-    /// The running order that the stop is for.
-    fn stopped_running(&self) -> Option<(usize, StopCause)> {
-        let stop = self.stop_slot()?;
-        let index = self.index_of(stop.order_no.as_ref()?)?;
-        self.peek(index).status.is_running().then_some((index, stop.cause))
+    fn stopped_index(&self) -> Option<usize> {
+        self.index_of(self.stop_slot()?.order_no.as_ref()?)
     }
 
+    /// The running order that the stop is for.
+    pub(super) fn stopped_running(&self) -> Option<usize> {
+        self.stopped_index().filter(|&index| self.peek(index).status.is_running())
+    }
+
+    /// The stop was accepted or not answered: it may be what ended the session, closed already or not.
+    fn mark_stopped(&mut self) {
+        let Some((index, stop)) = self.stopped_index().zip(self.stop_slot()) else { return };
+        let by_command = stop.cause == StopCause::Command;
+        let course = &mut self.order(index).course;
+        course.stop_by_command |= by_command;
+        course.stop_by_agent |= !by_command;
+    }
+
+    /// Past what was paid, and the stop did not work. Idle that was shown beats that: its grace goes on.
     fn overrun_stop_failed(&mut self) {
-        if let Some((index, StopCause::Overrun)) = self.stopped_running() {
+        if let Some(index) = self.stopped_running()
+            && self.peek(index).course.stop_by_overrun
+            && self.peek(index).course.idle_since.is_none()
+        {
             self.close(index, EndReason::Overrun, Settlement::Provisional);
         }
     }
@@ -236,6 +262,12 @@ impl Desk<'_> {
         }
     }
 
+    /// An order that never charged, by what was known, may be what charges now: its own stop goes on.
+    pub(super) fn is_chased(&self, shown: Option<BusinessNo>) -> bool {
+        let by_order = self.stopped_index().is_some_and(|index| self.may_stop_order(index));
+        by_order && self.stop_slot().is_some_and(|stop| self.is_stopped_session(stop, shown))
+    }
+
     fn is_stopped_session(&self, stop: &Stop, shown: Option<BusinessNo>) -> bool {
         let Some(shown) = shown else { return true };
         let of_order = stop.order_no.as_ref().and_then(|order_no| self.index_of(order_no));
@@ -253,22 +285,24 @@ impl Desk<'_> {
     pub(super) fn charges_after_accepted_stop(&mut self, index: usize) {
         let now = self.now.up;
         if !self.peek(index).course.stop_by_overrun {
-            self.order(index).course.stop_accepted = Some(now);
+            let course = &mut self.order(index).course;
+            course.stop_accepted = Some(now);
+            course.grace_asked = false;
         }
     }
 
-    /// A late ok of an order that is closed: the session is stopped.
+    /// A late ok of an order that is closed or to be stopped: the session is stopped.
     pub(super) fn stop_late(&mut self, index: usize) {
-        let later_open = self.case.orders[index + 1..].iter().any(|entry| entry.order.status.is_open());
-        if !later_open {
+        if self.may_stop_order(index) {
             let number = self.peek(index).business_no;
             self.send_stop(Some(index), number, StopCause::Start, None);
         }
     }
 
-    /// Past what was paid: the agent stops it.
+    /// Past what was paid: the agent stops it, also when an accepted stop did not help so far. While the device is
+    /// away the stop is owed, and its return or `offline_timeout` decides.
     pub(super) fn overrun(&mut self, index: usize) {
-        if self.peek(index).course.stop_by_overrun || self.peek(index).status == OrderStatus::Stopping {
+        if self.peek(index).course.stop_by_overrun {
             return;
         }
         let order = self.order(index);
@@ -276,21 +310,36 @@ impl Desk<'_> {
         order.stopped_by.get_or_insert_with(|| "agent".to_owned());
         let number = order.business_no;
         self.send_stop(Some(index), number, StopCause::Overrun, None);
-        if self.reach != Reach::Online {
-            self.overrun_stop_failed();
-        }
     }
 
-    /// Idle ends what was owed; an unanswered stop may still be on its way, so it needs idle that is younger.
+    /// Idle ends what was owed. A running order's stop stays until the order closes: idle may be a moment only. While
+    /// the port is held something may still be on its way, so it takes idle that is younger.
     pub(super) fn discharge_stop(&mut self, reading: &Reading) {
         let Some(stop) = self.stop_slot() else { return };
+        let sent = self.hold().map(|hold| hold.sent).max(stop.sent);
         let younger = |sent| reading.answers.is_some_and(|question| question.sent >= sent);
         let over = match stop.phase {
             StopPhase::Waiting => false,
             StopPhase::Accepted => true,
-            StopPhase::Owed => !self.case.is_held() || stop.sent.is_none_or(younger),
+            StopPhase::Owed => !self.case.is_held() || sent.is_none_or(younger),
         };
-        if over {
+        if !over {
+            return;
+        }
+        if self.stopped_running().is_none() {
+            self.drop_stop();
+        } else if stop.in_vain >= self.terms.stops_ignored {
+            self.effects.push(Effect::StopObeyed);
+            if let Some(stop) = self.memory().stop.as_mut() {
+                stop.in_vain = 0;
+            }
+        }
+    }
+
+    /// An order is closed on idle that was shown: the stop that it had has done its work.
+    pub(super) fn drop_stop_of(&mut self, index: usize) {
+        let waits = self.stop_slot().is_some_and(|stop| stop.phase == StopPhase::Waiting);
+        if self.stopped_index() == Some(index) && !waits {
             self.drop_stop();
         }
     }
@@ -323,16 +372,8 @@ impl Desk<'_> {
             if let Some(stop) = self.memory().stop.as_mut() {
                 stop.phase = StopPhase::Owed;
             }
-            if let Some((index, cause)) = self.stopped_running() {
-                mark_cause(self.order(index), cause);
-            }
+            self.mark_stopped();
             self.stop_outcome(Outcome::StopOwed(Refusal::NoAnswer));
         }
-    }
-}
-
-fn mark_cause(order: &mut crate::order::Order, cause: StopCause) {
-    if cause == StopCause::Command {
-        order.course.stop_by_command = true;
     }
 }

@@ -4,10 +4,10 @@
 //! moment ([`Device::truth`]), whatever it reports.
 
 use crate::bkv::{
-    Abnormal, AsciiText, CalendarTime, Carrier, Deframer, DeviceTime, Direction, Downlink, EndAck, EnergyUnits, Extras,
-    FeeEndAck, FeeStartAnswer, Frame, Heartbeat, Key, NetworkAnswer, NetworkSub, PortReading, QueryAnswer, Reconnected,
-    ResultByte, Sequence, Setting, SettingValue, SocketStatus, StatusByte, StatusReport, SwitchAnswer, SwitchOrder,
-    UpTo, Uplink,
+    Abnormal, AsciiText, CalendarTime, Carrier, Deframer, DeviceTime, Direction, Downlink, EndAck, EndReport,
+    EnergyUnits, Extras, FeeEndAck, FeeStartAnswer, Frame, Heartbeat, Key, NetworkAnswer, NetworkSub, PortReading,
+    QueryAnswer, Reconnected, ResultByte, Sequence, Setting, SettingValue, SocketStatus, StatusByte, StatusReport,
+    SwitchAnswer, SwitchOrder, UpTo, Uplink,
 };
 use crate::ids::{
     BusinessNo, DeciVolts, DeciWatts, DeviceId, MessageId, MilliAmperes, Minutes, PortNo, SocketNo, WattHours,
@@ -100,6 +100,7 @@ pub struct Device {
     reply_due: Option<u64>,
     sockets: Vec<Socket>,
     ends: Vec<Pending>,
+    acknowledged: Vec<EndReport>,
     next_number: u16,
     trouble: Option<u64>,
     silent_until: u64,
@@ -134,6 +135,7 @@ impl Device {
             reply_due: None,
             sockets,
             ends: Vec::new(),
+            acknowledged: Vec::new(),
             next_number: u16::try_from(random.within(1, 60_000)).unwrap_or(1),
             trouble: None,
             silent_until: 0,
@@ -158,6 +160,11 @@ impl Device {
     /// Its ports with what is true about them.
     pub fn truth(&self) -> impl Iterator<Item = (SocketNo, PortNo, Truth)> {
         self.sockets.iter().flat_map(|socket| socket.ports.iter().map(|port| (socket.no, port.no, port.truth)))
+    }
+
+    /// The end reports that the platform has acknowledged since the last call: it must never lose one of them.
+    pub fn take_acknowledged(&mut self) -> Vec<EndReport> {
+        std::mem::take(&mut self.acknowledged)
     }
 
     /// Whether it wants a connection now.
@@ -479,6 +486,7 @@ impl Device {
         // The form names the socket alone: the oldest report that waits is meant.
         let Some(at) = self.ends.iter().position(of_it) else { return };
         let end = self.ends.remove(at);
+        self.acknowledged.extend(end.message.end_report());
         if let Some(port) = self.port(end.socket, end.port) {
             port.truth.acknowledged += 1;
         }

@@ -281,6 +281,7 @@ impl Site {
             log::error!("{error}: nothing is acknowledged until there is room; free some space");
             self.keeping.full_since = Some(now.wall);
         }
+        log::debug!("commit taken back");
         fatal(self.store.rollback())?;
         self.make_room()?;
         let under_way = self.commands_taken_back()?;

@@ -26,6 +26,12 @@ use serde_json::{Value, json};
 /// What only a failure waits for.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Fails when a program is missing, and says how to get it.
+pub fn needs(program: &str, package: &str) {
+    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().unwrap().status.success();
+    assert!(found, "{program} is missing: apt-get install {package}");
+}
+
 /// Waits until the condition gives something.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let watch = Stopwatch::start();
@@ -47,6 +53,8 @@ pub struct Agent {
     child: Option<Child>,
     /// Put before the program.
     wrapper: Vec<String>,
+    /// Inside the folder.
+    store: String,
 }
 
 /// Timings that let a test see each rule within seconds.
@@ -66,6 +74,32 @@ impl Agent {
         agent
     }
 
+    /// Starts it with its store on a small disk of its own: a tmpfs that only it sees.
+    pub fn on_small_disk(mebibytes: u32, config: &str) -> Self {
+        let mut agent = Self::prepare(config);
+        fs::create_dir(agent.path("disk")).unwrap();
+        agent.store = "disk/store.db".to_owned();
+        let file = agent.path("agent.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, text.replace("/store.db\"", "/disk/store.db\"")).unwrap();
+        let mount = format!("mount -t tmpfs -o size={mebibytes}m tmpfs \"$0\" && exec \"$@\"");
+        let disk = agent.path("disk").display().to_string();
+        agent.wrapper = ["unshare", "-rm", "sh", "-c", &mount, &disk].map(str::to_owned).to_vec();
+        needs("unshare", "util-linux");
+        agent.run();
+        agent
+    }
+
+    /// A path as the agent sees it, in its own mount namespace.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        if self.wrapper.is_empty() {
+            path
+        } else {
+            PathBuf::from(format!("/proc/{}/root{}", self.id(), path.display()))
+        }
+    }
+
     /// Its folder and configuration, not started.
     pub fn prepare(config: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -77,7 +111,7 @@ impl Agent {
             with_listen(config, address),
         );
         fs::write(folder.path().join("agent.toml"), text).unwrap();
-        Self { folder, address, child: None, wrapper: Vec::new() }
+        Self { folder, address, child: None, wrapper: Vec::new(), store: "store.db".to_owned() }
     }
 
     /// Starts it (again) and waits until it answers.
@@ -166,7 +200,18 @@ impl Agent {
 
     /// Without asking the agent to flush first.
     pub fn rows_as_they_are(&self, sql: &str) -> Vec<Value> {
-        let db = Connection::open_with_flags(self.path("store.db"), OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
+        // SQLite follows links, and the agent's own disk can only be reached through one: a copy serves.
+        let copy = tempfile::tempdir().unwrap();
+        let path = if self.wrapper.is_empty() {
+            self.path(&self.store)
+        } else {
+            for part in ["", "-wal"] {
+                let name = format!("{}{part}", self.store);
+                fs::copy(self.inside(&name), copy.path().join(format!("copy{part}"))).unwrap();
+            }
+            copy.path().join("copy")
+        };
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
         db.pragma_update(None, "query_only", true).unwrap();
         rows_of(&db, sql)
     }
