@@ -279,6 +279,8 @@ impl Opening<'_> {
     fn configure(&self, db: &Connection, settings: &Settings) -> rusqlite::Result<()> {
         // No view or trigger that somebody else planted runs functions.
         db.pragma_update(None, "trusted_schema", false)?;
+        // Plans do not depend on what is bound: else a statement near a partial index is prepared anew each time.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // A rotten page is an error, not a strange answer.
         db.pragma_update(None, "cell_size_check", true)?;
         // Nothing temporary reaches the flash.
