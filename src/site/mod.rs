@@ -164,6 +164,8 @@ pub struct Site {
     effects: Vec<Effect>,
     /// What ports had to say of the frame in hand.
     notes: Vec<&'static str>,
+    /// Keys in statuses that nobody knows, and whose they were: kept in the journal once.
+    strange_keys: BTreeSet<(DeviceId, u8)>,
 }
 
 /// Names from the store's counters.
@@ -210,6 +212,7 @@ impl Site {
             counting: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
+            strange_keys: BTreeSet::new(),
             config,
             store,
         };

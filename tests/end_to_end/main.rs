@@ -5,6 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bytes;
+mod frames;
 mod orders;
 
 use serde_json::Value;
