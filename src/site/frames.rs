@@ -182,11 +182,8 @@ impl Site {
     ) -> Result<(), Fatal> {
         let socket = status.socket;
         self.note_socket(id, status, now)?;
-        let (online, offline): (Vec<&PortReading>, Vec<&PortReading>) = (
-            status.ports.iter().filter(|reading| reading.status.online()).collect(),
-            status.ports.iter().filter(|reading| !reading.status.online()).collect(),
-        );
-        if online.is_empty() && !offline.is_empty() {
+        let is_lost = !status.ports.is_empty() && status.ports.iter().all(|reading| !reading.status.online());
+        if is_lost {
             self.socket_lost(id, socket, now)?;
         } else {
             self.socket_heard(id, socket, now)?;
@@ -197,7 +194,7 @@ impl Site {
             self.know_port(key, now);
             if reading.status.online() {
                 self.handle_reading(key, reading, answers, &mut notable, now)?;
-            } else if !online.is_empty() {
+            } else {
                 self.at_port(key, now, |desk| desk.left())?;
             }
         }

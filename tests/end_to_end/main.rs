@@ -8,6 +8,8 @@ mod support;
 mod bytes;
 mod frames;
 mod orders;
+mod presence;
+mod scaled;
 
 use serde_json::Value;
 
