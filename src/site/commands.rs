@@ -436,10 +436,7 @@ impl Site {
             }
         }
         if let Some(conn) = self.devices.remove(&device).and_then(|gateway| gateway.conn) {
-            self.ready.close(conn);
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.device = None;
-            }
+            self.hang_up(conn);
         }
         self.unreturned.remove(&device);
         self.keeping.forget(device);

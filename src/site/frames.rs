@@ -9,12 +9,13 @@ use crate::bkv::{
     Abnormal, AbnormalAck, CalendarTime, CardOrder, CardSwipe, DecodeError, Downlink, EndAckForm, EndKind, EndReport,
     FeeEndAck, Frame, Heartbeat, HeartbeatReply, NetworkList, PortReading, QueryAnswer, QueryStatus, ResultByte,
     Salvaged, SalvagedKind, Sequence, Setting, SettingValue, SocketStatus, StartAnswer, StartByFee, StartByTiers,
-    StatusAck, Switch, SwitchOrder, Uplink, salvage,
+    StatusAck, StatusReport, Switch, SwitchOrder, Uplink, salvage,
 };
 use crate::clock::{Now, WallTime};
 use crate::config::{EndAck, TiersCommand};
 use crate::event::{Stream, device_event, port_event};
 use crate::ids::{Cents, DeviceId, MessageId, Minutes, OrderNo, PortKey, SocketNo, WattHours};
+use crate::limits::STRANGE_KEYS;
 use crate::order::{Plan, ServiceFeeBy, TierSpent};
 use crate::port::{Answered, Case, Desk, Figures, Port, Reading, Report, ReportFate};
 use crate::store::{Direction, FrameVerdict, SendingKind};
@@ -72,11 +73,12 @@ impl Site {
             Uplink::Status(report) => {
                 let ack = Downlink::StatusAck(StatusAck::new(report.sequence, ResultByte::OK));
                 self.ready.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+                let has_strange_keys = self.has_new_strange_key(id, &report);
                 for status in std::iter::once(&report.first).chain(&report.more) {
                     let timeout = self.config.orders.answer_timeout;
                     let answers = self.asks.get_mut(&(id, status.socket));
                     let answers = answers.and_then(|ask| ask.answered_by_report(now.up, timeout));
-                    self.handle_status(id, frame, status, answers, now)?;
+                    self.handle_status(id, frame, status, answers, has_strange_keys, now)?;
                 }
                 Ok(())
             }
@@ -84,7 +86,7 @@ impl Site {
                 let timeout = self.config.orders.answer_timeout;
                 let answers = self.asks.get_mut(&(id, status.socket));
                 let answers = answers.and_then(|ask| ask.answered_by_id(frame.message_id(), now.up, timeout));
-                self.handle_status(id, frame, &status, answers, now)
+                self.handle_status(id, frame, &status, answers, false, now)
             }
             Uplink::Abnormal(event) => self.handle_abnormal(conn, id, frame, &event, now),
             Uplink::CardSwipe(swipe) => self.handle_card(conn, id, frame, swipe, now),
@@ -156,6 +158,18 @@ impl Site {
         }
     }
 
+    /// Whether the report holds a key that nobody knows, for the first time from this device: it would come with each
+    /// status.
+    fn has_new_strange_key(&mut self, id: DeviceId, report: &StatusReport) -> bool {
+        let of_sockets = std::iter::once(&report.first).chain(&report.more).flat_map(|status| status.extras.iter());
+        let mut is_new = false;
+        for extra in report.extras.iter().chain(of_sockets) {
+            let room = self.strange_keys.len() < STRANGE_KEYS;
+            is_new |= room && self.strange_keys.insert((id, extra.key()));
+        }
+        is_new
+    }
+
     /// One socket of a status report or of a query's answer.
     fn handle_status(
         &mut self,
@@ -163,15 +177,13 @@ impl Site {
         frame: &Frame<'_>,
         status: &SocketStatus,
         answers: Option<Answered>,
+        has_strange_keys: bool,
         now: Now,
     ) -> Result<(), Fatal> {
         let socket = status.socket;
         self.note_socket(id, status, now)?;
-        let (online, offline): (Vec<&PortReading>, Vec<&PortReading>) = (
-            status.ports.iter().filter(|reading| reading.status.online()).collect(),
-            status.ports.iter().filter(|reading| !reading.status.online()).collect(),
-        );
-        if online.is_empty() && !offline.is_empty() {
+        let is_lost = !status.ports.is_empty() && status.ports.iter().all(|reading| !reading.status.online());
+        if is_lost {
             self.socket_lost(id, socket, now)?;
         } else {
             self.socket_heard(id, socket, now)?;
@@ -182,7 +194,7 @@ impl Site {
             self.know_port(key, now);
             if reading.status.online() {
                 self.handle_reading(key, reading, answers, &mut notable, now)?;
-            } else if !online.is_empty() {
+            } else {
                 self.at_port(key, now, |desk| desk.left())?;
             }
         }
@@ -192,12 +204,14 @@ impl Site {
                 self.at_port(key, now, |_| ())?;
             }
         }
-        let reason = self.notes.first().copied();
+        let reason = self.notes.first().copied().or(has_strange_keys.then_some("a key that nobody knows"));
         self.notes.clear();
         if notable.is || reason.is_some() {
+            let is_odd_one_out = has_strange_keys && notable.order_no.is_none();
             let noted = Noted {
                 socket: Some(socket),
                 port: notable.port,
+                verdict: if is_odd_one_out { FrameVerdict::Unsupported } else { FrameVerdict::Accepted },
                 reason,
                 order_no: notable.order_no.as_ref(),
                 ..Noted::accepted(id)

@@ -166,6 +166,8 @@ pub struct Site {
     notes: Vec<&'static str>,
     /// The report in hand came before and was nobody's.
     told_before: bool,
+    /// Keys in statuses that nobody knows, and whose they were: kept in the journal once.
+    strange_keys: BTreeSet<(DeviceId, u8)>,
 }
 
 /// Names from the store's counters.
@@ -213,6 +215,7 @@ impl Site {
             effects: Vec::new(),
             notes: Vec::new(),
             told_before: false,
+            strange_keys: BTreeSet::new(),
             config,
             store,
         };
