@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use chargegate::bkv::{
@@ -437,26 +438,53 @@ fn an_old_number_is_shown_from_the_second_session_on() {
     assert_ne!(line.truth().number, first);
 }
 
+/// Runs a demo of 18 devices, 3 of them faulty, that keeps its store in the folder; gives what it shows.
+fn demo(seconds: &str, kept: &Path) -> String {
+    let kept = kept.to_str().unwrap();
+    let (code, shown, complaints) =
+        chargegate(&["demo", "--seconds", seconds, "--speed", "120", "--devices", "18", "--keep", kept]);
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{shown}");
+    shown
+}
+
+fn chargegate(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_chargegate")).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The orders of a kept store, by the command that the demo prints.
+fn kept_orders(kept: &Path) -> Vec<serde_json::Value> {
+    let config = kept.join("chargegate.toml");
+    let (code, orders, _) = chargegate(&["--config", config.to_str().unwrap(), "orders", "--json"]);
+    assert_eq!(code, Some(0));
+    serde_json::from_str(&orders).unwrap()
+}
+
 #[test]
 fn the_demo_ends_with_a_summary_in_which_honest_orders_are_completed_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_chargegate")).args(arguments).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
-    };
-    let kept_text = kept.to_str().unwrap();
-    let (code, shown, complaints) =
-        run(&["demo", "--seconds", "10", "--speed", "120", "--devices", "18", "--keep", kept_text]);
-    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{shown}");
+    let shown = demo("10", &kept);
     assert!(shown.contains("18 orders; of 15 at honest devices 15 are completed and reported"), "{shown}");
     for line in ["refuse       failed start_refused", "no-end       completed end_report_missing"] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
-    let config = kept.join("chargegate.toml");
-    let (code, orders, _) = run(&["--config", config.to_str().unwrap(), "orders", "--json"]);
-    let orders: Vec<serde_json::Value> = serde_json::from_str(&orders).unwrap();
-    assert_eq!((code, orders.len()), (Some(0), 18));
+    let orders = kept_orders(&kept);
     let reported = orders.iter().filter(|order| order["settlement"] == "reported").count();
-    assert!(reported >= 15, "{reported}");
+    assert_eq!((orders.len(), reported >= 15), (18, true));
+    let mut files: Vec<_> = kept.read_dir().unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["chargegate.db", "chargegate.db.lock", "chargegate.toml"], "closed cleanly");
+}
+
+#[test]
+fn a_demo_in_the_folder_of_an_earlier_one_goes_on_from_there_and_sums_up_its_own_orders() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=2 {
+        let shown = demo("5", folder.path());
+        assert!(shown.contains("18 orders; of 15 at honest devices 15 are completed and reported"), "{shown}");
+        let orders = kept_orders(folder.path());
+        let flagged = orders.iter().find(|order| order["flags"].as_array().is_none_or(|flags| !flags.is_empty()));
+        assert_eq!((orders.len(), flagged), (18 * round, None));
+    }
 }
