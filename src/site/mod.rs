@@ -164,6 +164,8 @@ pub struct Site {
     effects: Vec<Effect>,
     /// What ports had to say of the frame in hand.
     notes: Vec<&'static str>,
+    /// The report in hand came before and was nobody's.
+    told_before: bool,
 }
 
 /// Names from the store's counters.
@@ -210,6 +212,7 @@ impl Site {
             counting: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
+            told_before: false,
             config,
             store,
         };
@@ -478,6 +481,7 @@ impl Site {
         match due {
             Due::Port(key) => self.at_port(key, now, |desk| desk.timeout()).map(drop),
             Due::Ask(device, socket) => self.question_unanswered(device, socket, now),
+            Due::StopObeyed(key) => self.clear_stop_ignored(key, now),
             Due::Flush => {
                 self.keeping.flush();
                 Ok(())
