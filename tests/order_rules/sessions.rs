@@ -233,3 +233,22 @@ fn what_charges_after_a_cancelled_start_is_stopped_by_the_starts_own_stop() {
     }
     assert!(!scene.effects.iter().any(|effect| matches!(effect, Effect::Repaired { .. })));
 }
+
+#[test]
+fn a_port_that_shows_no_number_is_idle_when_its_numberless_order_has_its_report() {
+    let mut scene = Scene::idle();
+    let message_id = scene.start(Plan::Time { minutes: 60 });
+    scene.answer(message_id, true, 0);
+    assert!(matches!(scene.report(0x98, 33, 0, 0), ReportFate::Booked(_)));
+    assert_eq!(scene.case.port.status, PortStatus::Idle);
+}
+
+#[test]
+fn a_port_left_charging_without_an_order_is_asked_about() {
+    let mut scene = Scene::charging(26, 60);
+    scene.shows(0xb0, 27, 1, 1, To::Nothing);
+    scene.report(0x98, 26, 0, 0);
+    assert_eq!(scene.case.port.status, PortStatus::Charging, "it shows another number");
+    let wants = scene.at(|desk| desk.wants_question());
+    assert!(wants.is_some_and(|at| at.0 <= scene.up + MINUTE), "{wants:?}");
+}

@@ -330,3 +330,18 @@ fn a_wall_clock_that_jumps_neither_ends_an_order_nor_keeps_one_open() {
     scene.run(2 * MINUTE);
     assert_eq!(scene.ended().1, Some(EndReason::Timeout));
 }
+
+#[test]
+fn an_overruns_stop_that_is_accepted_again_and_again_closes_when_the_first_grace_ends() {
+    let mut scene = Scene::charging(26, 10);
+    scene.run_unasked(15 * MINUTE);
+    scene.stop_answered(true);
+    for _ in 0..3 {
+        scene.run_unasked(31_000);
+        if scene.order().status.is_running() {
+            scene.shows(0xb0, 26, 1, 15, To::Nothing);
+            scene.stop_answered(true);
+        }
+    }
+    assert_eq!(scene.ended(), (OrderStatus::Completed, Some(EndReason::Overrun), Some(Settlement::Provisional)));
+}
