@@ -201,7 +201,9 @@ impl Site {
         if answers.is_some() {
             self.answer_queries(id, socket, now)?;
             for key in self.ports_of(id, socket) {
-                self.at_port(key, now, |_| ())?;
+                // A port of which the answer says nothing is asked as much as if none had come.
+                let unsaid = answers.filter(|_| status.port(key.port).is_none());
+                self.at_port(key, now, |desk| unsaid.map_or((), |question| desk.question_failed(question.sent)))?;
             }
         }
         let reason = self.notes.first().copied().or(has_strange_keys.then_some("a key that nobody knows"));
