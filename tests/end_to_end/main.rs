@@ -10,6 +10,7 @@ mod frames;
 mod orders;
 mod presence;
 mod scaled;
+mod starts;
 
 use serde_json::Value;
 
