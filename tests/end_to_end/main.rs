@@ -9,8 +9,10 @@ mod bytes;
 mod frames;
 mod orders;
 mod presence;
+mod restarts;
 mod scaled;
 mod starts;
+mod stops;
 
 use serde_json::Value;
 
