@@ -1,6 +1,5 @@
 //! What reaches the disk: `write_bytes` of an agent on a fast clock.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
@@ -12,7 +11,7 @@ use chargegate::config::Config;
 use chargegate::sim::Random;
 use chargegate::sim::fleet::{Fleet, Member, device_id};
 
-use crate::load::{heartbeat_frame, status_frame};
+use crate::load::{exchange, heartbeat_frame, status_frame};
 use crate::place::{Place, pause, wait_for};
 use crate::{Figure, Limit};
 
@@ -99,10 +98,4 @@ fn moving_figures(flush: &str, flushes: u32, scattered: bool) -> f64 {
     let last = run(span * (flushes + 1) + Duration::from_secs(5));
     let written = agent.written() - before;
     written as f64 / f64::from(last - first)
-}
-
-fn exchange(device: &mut TcpStream, frame: &[u8]) {
-    device.write_all(frame).unwrap();
-    let mut buffer = [0; 256];
-    assert!(device.read(&mut buffer).unwrap() > 0);
 }

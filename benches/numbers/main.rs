@@ -22,6 +22,8 @@ mod yardstick;
 
 use std::process::ExitCode;
 
+use throughput::Load;
+
 /// One figure and what it is held to.
 pub struct Figure {
     name: String,
@@ -72,12 +74,16 @@ fn main() -> ExitCode {
         };
     }
     type Bench = (&'static str, fn() -> Vec<Figure>);
-    let benches: [Bench; 5] = [
+    let benches: [Bench; 9] = [
         ("decode", decode::figures),
         ("start", start::figures),
         ("quiet", quiet::figures),
         ("flash", flash::figures),
-        ("throughput", throughput::figures),
+        ("throughput-50", || throughput::figures(Load { connections: 50, least: 0.5, ..Load::default() })),
+        ("throughput-1000", || throughput::figures(Load { connections: 1000, least: 0.5, ..Load::default() })),
+        ("throughput-5000", || throughput::figures(Load { connections: 5000, least: 0.5, ..Load::default() })),
+        ("throughput-50x16", || throughput::figures(Load { in_flight: 16, least: 0.12, ..Load::default() })),
+        ("throughput-slow", || throughput::figures(Load { sync_delay_ms: 10, least: 0.15, ..Load::default() })),
     ];
     let mut kept = true;
     for (name, figures) in benches {

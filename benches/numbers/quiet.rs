@@ -1,10 +1,9 @@
 //! What an idle agent costs: memory, and how often it wakes.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::load::{heartbeat_frame, status_frame};
+use crate::load::{exchange, heartbeat_frame, status_frame};
 use crate::place::{Place, pause};
 use crate::{Figure, Limit};
 
@@ -39,12 +38,6 @@ fn connect(place: &Place, devices: &mut Vec<TcpStream>, count: u32) {
         exchange(&mut device, &status_frame(number, 0x80, 0, 0, 0));
         devices.push(device);
     }
-}
-
-fn exchange(device: &mut TcpStream, frame: &[u8]) {
-    device.write_all(frame).unwrap();
-    let mut buffer = [0; 256];
-    assert!(device.read(&mut buffer).unwrap() > 0);
 }
 
 /// Ten minutes of an agent with ten devices that only send heartbeats, on a clock ten times as fast. Two flushes are due

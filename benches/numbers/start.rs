@@ -9,6 +9,7 @@ use chargegate::order::{EndReason, Order, OrderStatus, Plan, Settlement, Source}
 use chargegate::sim::fleet::device_id;
 use chargegate::store::{Settings, Store};
 
+use crate::load::{exchange, heartbeat_frame};
 use crate::place::{Place, median};
 use crate::{Figure, Limit};
 
@@ -59,8 +60,11 @@ fn start(place: &Place) -> f64 {
         .unwrap();
     while TcpStream::connect(place.address).is_err() {}
     let took = watch.elapsed().as_secs_f64() * 1000.0;
+    // A device that is answered shows that the loop runs, and with it the handling of signals.
+    let mut device = TcpStream::connect(place.address).unwrap();
+    exchange(&mut device, &heartbeat_frame(0));
     let id = rustix::process::Pid::from_child(&child);
     let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
-    child.wait().unwrap();
+    assert!(child.wait().unwrap().success(), "the stop is clean");
     took
 }

@@ -5,52 +5,69 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::load::closed_loop;
+use crate::load::{Outcome, closed_loop};
 use crate::place::{Place, median};
 use crate::{Figure, Limit};
 
 const SPAN: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 3;
 
-/// Connections, frames in flight each, milliseconds that each sync takes longer, share of the yardstick at least.
-const LOADS: [(u32, u32, u32, f64); 5] =
-    [(50, 1, 0, 0.5), (1000, 1, 0, 0.5), (5000, 1, 0, 0.5), (50, 16, 0, 0.12), (50, 1, 10, 0.15)];
+/// What the agent and the yardstick are put under.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub connections: u32,
+    /// Frames of each that are not answered.
+    pub in_flight: u32,
+    /// Each sync of the agent takes so much longer.
+    pub sync_delay_ms: u32,
+    /// The agent's share of the yardstick.
+    pub least: f64,
+}
 
-pub fn figures() -> Vec<Figure> {
-    let mut figures = Vec::new();
-    for (connections, in_flight, delay, share) in LOADS {
-        let (mut bare, mut kept) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            bare.push(yardstick(connections, in_flight));
-            kept.push(agent(connections, in_flight, delay));
-        }
-        let ratios = bare.iter().zip(&kept).map(|(bare, kept)| kept / bare).collect();
-        let name = match delay {
-            0 => format!("throughput: {connections} connections x {in_flight} in flight"),
-            _ => format!("throughput: {connections} connections, syncs {delay} ms slower"),
-        };
-        figures.push(Figure::new(format!("{name}, yardstick"), median(bare), "frames/s", Limit::None));
-        figures.push(Figure::new(format!("{name}, agent"), median(kept), "frames/s", Limit::None));
-        figures.push(Figure::new(name, median(ratios), "of it", Limit::Least(share)));
+impl Default for Load {
+    fn default() -> Self {
+        Self { connections: 50, in_flight: 1, sync_delay_ms: 0, least: 0.0 }
     }
-    figures
+}
+
+/// Yardstick and agent in turn; the medians, and the median of the shares.
+pub fn figures(load: Load) -> Vec<Figure> {
+    let Load { connections, in_flight, sync_delay_ms, least } = load;
+    let (mut bare, mut kept, mut orders) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        bare.push(yardstick(connections, in_flight));
+        let outcome = agent(connections, in_flight, sync_delay_ms);
+        kept.push(outcome.rate);
+        orders.push(outcome.orders);
+    }
+    let shares = bare.iter().zip(&kept).map(|(bare, kept)| kept / bare).collect();
+    let name = match sync_delay_ms {
+        0 => format!("throughput: {connections} connections x {in_flight} in flight"),
+        delay => format!("throughput: {connections} connections, syncs {delay} ms slower"),
+    };
+    vec![
+        Figure::new(format!("{name}, yardstick"), median(bare), "frames/s", Limit::None),
+        Figure::new(format!("{name}, agent"), median(kept), "frames/s", Limit::None),
+        Figure::new(format!("{name}, orders"), median(orders), "a second", Limit::None),
+        Figure::new(name, median(shares), "of it", Limit::Least(least)),
+    ]
 }
 
 fn yardstick(connections: u32, in_flight: u32) -> f64 {
     let place = Place::new("");
     let running = place.role("role-yardstick", &[]);
-    let answers = closed_loop(place.address, connections, in_flight, SPAN);
+    let outcome = closed_loop(place.address, None, connections, in_flight, SPAN);
     drop(running);
-    answers
+    outcome.rate
 }
 
-fn agent(connections: u32, in_flight: u32, delay: u32) -> f64 {
+fn agent(connections: u32, in_flight: u32, delay: u32) -> Outcome {
     let place = Place::new("");
     let library = (delay > 0).then(|| slow_syncs(&place, delay));
     let running = place.agent(library.as_deref());
-    let answers = closed_loop(place.address, connections, in_flight, SPAN);
+    let outcome = closed_loop(place.address, Some(&place.path("sock")), connections, in_flight, SPAN);
     drop(running);
-    answers
+    outcome
 }
 
 /// A library that makes each sync take longer, as flash does.

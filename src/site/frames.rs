@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::bkv::{
     Abnormal, AbnormalAck, CalendarTime, CardOrder, CardSwipe, DecodeError, Downlink, EndAckForm, EndKind, EndReport,
     FeeEndAck, Frame, Heartbeat, HeartbeatReply, NetworkList, PortReading, QueryAnswer, QueryStatus, ResultByte,
-    Salvaged, SalvagedKind, Sequence, Setting, SettingValue, SocketStatus, StartByFee, StartByTiers, StatusAck,
-    StatusReport, Switch, SwitchOrder, Uplink, salvage,
+    Salvaged, SalvagedKind, Sequence, Setting, SettingValue, SocketStatus, StartAnswer, StartByFee, StartByTiers,
+    StatusAck, StatusReport, Switch, SwitchOrder, Uplink, salvage,
 };
 use crate::clock::{Now, WallTime};
 use crate::config::{EndAck, TiersCommand};
@@ -66,7 +66,7 @@ impl Site {
             return self.handle_end(conn, id, frame, &report, now);
         }
         if let Some(answer) = message.start_answer() {
-            return self.handle_switch_answer(id, frame, answer.ok, answer.business_no, now);
+            return self.handle_switch_answer(id, frame, &answer, now);
         }
         match message {
             Uplink::Heartbeat(heartbeat) => self.handle_heartbeat(conn, id, frame, &heartbeat, now),
@@ -294,21 +294,23 @@ impl Site {
         &mut self,
         id: DeviceId,
         frame: &Frame<'_>,
-        ok: bool,
-        number: Option<crate::ids::BusinessNo>,
+        answer: &StartAnswer,
         now: Now,
     ) -> Result<(), Fatal> {
-        let message_id = frame.message_id();
-        let sending = match self.unkept_stop(id, message_id) {
-            Some(key) => Some((key, SendingKind::Stop, None)),
-            None => fatal(self.store.sending(id, message_id))?.and_then(|sending| {
-                let key = PortKey { device: id, socket: sending.socket?, port: sending.port? };
-                Some((key, sending.kind, sending.order_no))
-            }),
-        };
+        let (message_id, ok, number) = (frame.message_id(), answer.ok, answer.business_no);
+        let sent = fatal(self.store.sending(id, message_id))?.and_then(|sending| {
+            let key = PortKey { device: id, socket: sending.socket?, port: sending.port? };
+            Some((key, sending.kind, sending.order_no))
+        });
+        let sending = sent.or_else(|| self.unkept_stop(id, message_id).map(|key| (key, SendingKind::Stop, None)));
         let Some((key, kind, order_no)) = sending.filter(|(key, ..)| self.case(*key).is_some()) else {
             return self.keep(frame, Noted::unmatched(id, "an answer to nothing that was sent"), now);
         };
+        let names_it =
+            answer.socket.is_none_or(|socket| socket == key.socket) && answer.port.is_none_or(|port| port == key.port);
+        if !names_it {
+            return self.keep(frame, Noted::unmatched(id, "an answer that names another port than was sent to"), now);
+        }
         let numbers: Vec<_> = number.into_iter().collect();
         self.load_history(key, &numbers, now)?;
         match (kind, &order_no) {
@@ -372,12 +374,19 @@ impl Site {
         self.load_history(key, &numbers, now)?;
         let unit = self.gateway(id).map_or(1, |gateway| gateway.quirks.energy_unit_wh);
         let report = report_of(end, unit);
-        let fate = self.at_port(key, now, |desk: &mut Desk<'_>| desk.report(&report))?;
+        let since = crate::clock::UpTime(now.up.0.saturating_sub(crate::limits::REPORT_MATCHES_FOR_MS));
+        self.told_before = fatal(self.store.has_refused_frame_since(id, frame.bytes(), since))?;
+        let fate = self.at_port(key, now, |desk: &mut Desk<'_>| desk.report(&report));
+        let told_before = std::mem::take(&mut self.told_before);
+        let fate = fate?;
         self.notes.clear();
         let (verdict, order_no, reason) = match fate {
             Some(ReportFate::Booked(order_no)) => (FrameVerdict::Accepted, Some(order_no), None),
             Some(ReportFate::Duplicate(order_no)) => (FrameVerdict::Duplicate, Some(order_no), None),
             Some(ReportFate::Kept) => (FrameVerdict::Accepted, None, Some("kept until the start is decided")),
+            Some(ReportFate::Nobody) if told_before => {
+                (FrameVerdict::Duplicate, None, Some("of nobody, and told before"))
+            }
             Some(ReportFate::Nobody) | None => (FrameVerdict::Unmatched, None, Some("an end report of nobody")),
         };
         let noted = Noted {

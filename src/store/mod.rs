@@ -36,7 +36,7 @@ pub use alerts::{Alert, Severity, Subject};
 pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
-pub use open::OpenError;
+pub use open::{APPLICATION_ID, OpenError, version};
 pub use retention::Dropped;
 
 /// Bounds of the store (contract §3 `store.*`).
@@ -430,6 +430,7 @@ mod tests {
         (orders::BY_NO, "SEARCH orders USING INDEX sqlite_autoindex_orders_1 (order_no=?)"),
         (orders::EXISTS, "SEARCH orders USING COVERING INDEX sqlite_autoindex_orders_1 (order_no=?)"),
         (orders::OF_PORT, "SEARCH orders USING INDEX orders_of_port (device_id=? AND socket_no=? AND port_no=?)"),
+        (orders::BY_SERIAL, "SEARCH orders USING INTEGER PRIMARY KEY (rowid=?)"),
         (orders::OPEN, "SCAN orders USING INDEX orders_one_open_per_port"),
         (orders::UNSETTLED, "SCAN orders USING INDEX orders_not_final"),
         (orders::TO_FINALIZE, "SEARCH orders USING INDEX orders_not_final (closed_up<?)"),
@@ -472,6 +473,20 @@ mod tests {
             let touched = plan.iter().filter(|step| step.starts_with("SCAN") && !step.contains("CONSTANT ROW"));
             assert!(touched.eq([expected].iter().filter(|step| step.starts_with("SCAN")).copied()), "{sql}\n{plan:?}");
             assert!(!plan.iter().any(|step| step.contains("TEMP B-TREE")), "{sql}\nsorts: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn no_hot_statement_is_prepared_anew_for_what_is_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.db"), &Settings::default(), WallTime(0)).unwrap();
+        for (sql, _) in HOT {
+            let mut statement = store.db.prepare(sql).unwrap();
+            for value in [1, 2] {
+                let values = vec![value; statement.parameter_count()];
+                let _ = statement.query(rusqlite::params_from_iter(values)).unwrap().next();
+            }
+            assert_eq!(statement.get_status(rusqlite::StatementStatus::RePrepare), 0, "{sql}");
         }
     }
 

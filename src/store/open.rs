@@ -17,11 +17,16 @@ use super::{journal, salvage};
 use crate::clock::{UpTime, WallTime};
 
 /// "chgt": the file is ours.
-const APPLICATION_ID: i32 = 0x6368_6774;
+pub const APPLICATION_ID: i32 = 0x6368_6774;
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// Each brings a file from its version, counted from 1, to the next, in one transaction. `schema.sql` is the sum.
 const STEPS: &[&str] = &[];
 const PAGE: u64 = 4096;
+
+/// The version of the schema that this program writes.
+pub const fn version() -> i32 {
+    STEPS.len() as i32 + 1
+}
 
 /// Why a store was not opened. Its file is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -274,6 +279,8 @@ impl Opening<'_> {
     fn configure(&self, db: &Connection, settings: &Settings) -> rusqlite::Result<()> {
         // No view or trigger that somebody else planted runs functions.
         db.pragma_update(None, "trusted_schema", false)?;
+        // Plans do not depend on what is bound: else a statement near a partial index is prepared anew each time.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // A rotten page is an error, not a strange answer.
         db.pragma_update(None, "cell_size_check", true)?;
         // Nothing temporary reaches the flash.

@@ -33,8 +33,10 @@ pub(super) const FIRST_TO_FINALIZE: &str =
     "SELECT min(closed_up) FROM orders WHERE final = 0 AND closed_up IS NOT NULL";
 pub(super) const BY_NO: &str = select!("WHERE order_no = ?1");
 pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM orders WHERE order_no = ?1)";
-pub(super) const OF_PORT: &str =
-    select!("WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3 ORDER BY serial DESC");
+pub(super) const BY_SERIAL: &str = select!("WHERE serial = ?1");
+/// Newest first; the last column tells whether it ever had another number.
+pub(super) const OF_PORT: &str = "SELECT serial, closed_up, business_no, ifnull(instr(course, '\"numbers\"'), 0) <> 0
+       FROM orders WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3 ORDER BY serial DESC";
 
 pub(super) const FIGURES: &str =
     "UPDATE orders SET (energy_wh, minutes, peak_power_w, figures_up, loads, load_power_dw)
@@ -126,11 +128,12 @@ impl Store {
             while let Some(row) = rows.next()? {
                 // One at a time is open on a port, so orders were closed in the order in which they began: behind
                 // the first that was closed too long ago there is nothing.
-                let closed: Option<UpTime> = row.get("closed_up")?;
+                let closed: Option<UpTime> = row.get(1)?;
                 let gone = closed.is_some_and(|closed| closed < closed_since);
                 let open = closed.is_none();
+                // Most of a port's orders ran under one other number: those are not worth to be read whole.
                 if newest || open || !gone && may_have_number(row, numbers)? {
-                    let order = order(row)?;
+                    let order = db.prepare_cached(BY_SERIAL)?.query_row([row.get::<_, i64>(0)?], order)?;
                     if newest || may_be_meant(&order, numbers) {
                         found.push(order);
                     }
@@ -177,11 +180,10 @@ impl Store {
     }
 }
 
-/// Whether it is worth to read an order whole: most of a port's orders ran under one other number, and that is all.
+/// By a row of [`OF_PORT`]: whether the order may have run under one of the numbers.
 fn may_have_number(row: &Row<'_>, numbers: &[BusinessNo]) -> rusqlite::Result<bool> {
-    let number: Option<BusinessNo> = row.get("business_no")?;
-    let course: Option<&str> = row.get_ref("course")?.as_str_or_null()?;
-    let had_another = course.is_some_and(|course| course.contains("\"numbers\""));
+    let number: Option<BusinessNo> = row.get(2)?;
+    let had_another: bool = row.get(3)?;
     Ok(had_another || number.is_none_or(|number| numbers.contains(&number)))
 }
 
