@@ -9,6 +9,7 @@ mod bytes;
 mod frames;
 mod orders;
 mod presence;
+mod process;
 mod restarts;
 mod scaled;
 mod starts;
