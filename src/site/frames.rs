@@ -540,11 +540,11 @@ impl Site {
         let start = start_of(key, plan, gateway.quirks.tiers_command);
         let bytes = start.encode(key.device, message_id);
         self.keep_sent(key, &bytes, Some(order_no), now)?;
-        self.held.send(conn, |out| out.extend_from_slice(&bytes));
+        self.held.send_start(conn, key, &bytes);
         Ok(())
     }
 
-    /// Switches a port off, at once: stops wait for nothing.
+    /// Switches a port off, at once: stops wait for nothing but the start that they are to undo.
     pub(super) fn send_stop(
         &mut self,
         key: PortKey,
@@ -556,7 +556,11 @@ impl Site {
         let Some(conn) = self.gateway(key.device).and_then(|gateway| gateway.conn) else { return Ok(()) };
         let off = Downlink::Switch(Switch { socket: key.socket, port: key.port, order: SwitchOrder::Off });
         let bytes = off.encode(key.device, message_id);
-        self.ready.send(conn, |out| out.extend_from_slice(&bytes));
+        if self.held.has_start(key) {
+            self.held.send(conn, |out| out.extend_from_slice(&bytes));
+        } else {
+            self.ready.send(conn, |out| out.extend_from_slice(&bytes));
+        }
         self.keep_sent(key, &bytes, order_no, now)
     }
 
