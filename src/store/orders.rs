@@ -35,8 +35,7 @@ pub(super) const BY_NO: &str = select!("WHERE order_no = ?1");
 pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM orders WHERE order_no = ?1)";
 pub(super) const BY_SERIAL: &str = select!("WHERE serial = ?1");
 /// Newest first; the last column tells whether it ever had another number.
-pub(super) const OF_PORT: &str =
-    "SELECT serial, closed_up, business_no, ifnull(instr(course, '\"numbers\"'), 0) <> 0
+pub(super) const OF_PORT: &str = "SELECT serial, closed_up, business_no, ifnull(instr(course, '\"numbers\"'), 0) <> 0
        FROM orders WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3 ORDER BY serial DESC";
 
 pub(super) const FIGURES: &str =
