@@ -53,6 +53,10 @@ impl Agent {
         };
         let store = Store::open(&config.store.path, &settings, Clock::start(UpTime(0)).now().wall)?;
         let clock = Clock::scaled(store.up_base(), speed).with_marker(&config.site.clock_synchronized_file);
+        let clock = match store.believed_wall() {
+            Ok(Some(wall)) => clock.not_before(wall),
+            _ => clock,
+        };
         let server = Server::bind(&config)?;
         if config.devices.admission == Admission::Open && !config.devices.listen.ip().is_loopback() {
             log::warn!(

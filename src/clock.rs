@@ -83,6 +83,19 @@ impl Clock {
         Self { started: Instant::now(), wall_started: SystemTime::now(), base, speed: speed.max(1), marker: None }
     }
 
+    /// A scaled clock that stood at `wall` before goes on from there, as it had run ahead of the real one. A clock at
+    /// real speed shows what the system has.
+    #[must_use]
+    pub fn not_before(mut self, wall: WallTime) -> Self {
+        let since_epoch = Duration::from_millis(u64::try_from(wall.0).unwrap_or(0));
+        if let Some(time) = UNIX_EPOCH.checked_add(since_epoch)
+            && self.speed > 1
+        {
+            self.wall_started = self.wall_started.max(time);
+        }
+        self
+    }
+
     /// The clock counts as synchronised while this file exists. A scaled clock never is.
     #[must_use]
     pub fn with_marker(mut self, path: &Path) -> Self {

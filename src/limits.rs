@@ -71,6 +71,8 @@ pub const RETENTION_MS: u64 = 3_600_000;
 pub const REFUSAL_TOLD_MS: u64 = 60_000;
 /// Subjects whose refusals are counted at the same time.
 pub const REFUSALS_COUNTED: usize = 256;
+/// Keys that nobody knows, remembered each with its device, so that its frame is kept once.
+pub const STRANGE_KEYS: usize = 1024;
 
 const _: () = assert!(READ_BYTES >= MAX_FRAME, "a frame fits one read");
 const _: () = assert!(READ_BYTES / MIN_FRAME < FRAMES_A_TURN, "one connection cannot use up a turn");

@@ -269,7 +269,9 @@ fn on_a_full_disk_nothing_is_acknowledged_that_is_not_kept_and_it_comes_back_by_
     let reply = agent.command(second.clone());
     assert_eq!((&reply["result"], &reply["error"]["code"]), (&json!("rejected"), &json!("store_full")), "{reply}");
     device.heartbeat();
-    // A stop goes out, and its reply is given.
+    // A stop goes out, and its reply is given; an end that could not be kept does not stand in its way.
+    device.end(0x80, 26, 3, 1);
+    device.heartbeat();
     let client = agent.begin(json!({ "type": "stop_charge", "order_no": order_no }));
     let stop = device.expect_stop();
     device.answer(stop, true, 26);

@@ -2,15 +2,19 @@
 //!
 //! The devices are pure: a platform of a few lines stands at the other end, on a clock of its own.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 
 use chargegate::bkv::{
-    CalendarTime, Deframer, Direction, Downlink, EndAck, FeeEndAck, HeartbeatReply, QueryStatus, ResultByte, Sequence,
-    StatusAck, Switch, SwitchOrder, Uplink,
+    CalendarTime, Carrier, Deframer, Direction, Downlink, EndAck, EndKind, EndReport, Extras, FeeEndAck, FeeTier,
+    Frame, HeartbeatReply, PowerTier, QueryStatus, ResultByte, Sequence, ServiceFeeBy, StartByFee, StartByTiers,
+    StatusAck, Switch, SwitchOrder, UpTo, Uplink,
 };
-use chargegate::ids::{DeviceId, MessageId, Minutes, PortNo, SocketNo, WattHours};
+use chargegate::ids::{Cents, DeciWatts, DeviceId, MessageId, Minutes, PortNo, SocketNo, WattHours};
+use chargegate::sim::fleet::device_id;
 use chargegate::sim::{Device, Fault, Truth};
 
 const SECOND: u64 = 1000;
@@ -33,8 +37,12 @@ struct Line {
 
 impl Line {
     fn new(fault: Option<Fault>) -> Self {
+        Self::of(Device::new(id(), 1, fault, 3, 0))
+    }
+
+    fn of(device: Device) -> Self {
         Self {
-            device: Device::new(id(), 1, fault, 3, 0),
+            device,
             now: 0,
             connected: false,
             connections: 0,
@@ -51,7 +59,8 @@ impl Line {
         let end = self.now + span;
         while self.now < end {
             self.step();
-            let next = self.device.next_deadline(self.now).max(self.now + 1);
+            let next = self.device.next_deadline(self.now);
+            assert!(next > self.now, "a device that acted has nothing due: {:?}", self.device.fault());
             self.now = next.min(end);
         }
         self.step();
@@ -147,6 +156,11 @@ impl Line {
         self.times_of(|message| message.end_report().is_some())
     }
 
+    /// The first one.
+    fn end_report(&self) -> EndReport {
+        self.said.iter().find_map(|(.., message)| message.end_report()).unwrap()
+    }
+
     fn statuses(&self) -> Vec<u64> {
         self.times_of(|message| matches!(message, Uplink::Status(_)))
     }
@@ -173,10 +187,9 @@ fn a_session_by_time_ends_when_its_minutes_are_over_and_its_report_is_right() {
     line.run(6 * MINUTE);
     assert!(line.truth().charges && line.ends().is_empty());
     line.run(2 * MINUTE);
-    let (_, _, end) = line.said.iter().find(|(.., message)| message.end_report().is_some()).unwrap();
-    let end = end.end_report().unwrap();
+    let end = line.end_report();
     let truth = line.truth();
-    assert_eq!((end.minutes, end.minutes), (Minutes(7), truth.minutes));
+    assert_eq!((end.minutes, truth.minutes), (Minutes(7), Minutes(7)));
     assert_eq!(u32::from(end.energy_units.0), truth.energy.0);
     assert_eq!(end.business_no, truth.number);
     assert_eq!((truth.charges, truth.ends, truth.acknowledged), (false, 1, 1));
@@ -192,13 +205,108 @@ fn a_session_by_energy_ends_when_it_was_delivered() {
 }
 
 #[test]
+fn a_session_by_tiers_ends_when_its_amount_is_used_up_in_the_tier_of_its_power() {
+    let mut line = Line::ready(None);
+    line.device.batteries = (2000, 3000);
+    // A battery draws 60–300 W: only the third tier can be its own. 60 cents an hour, 12 cents: 12 minutes.
+    let tier = |limit, price| PowerTier { limit: DeciWatts(limit), price: Cents(price), minutes: Minutes(60) };
+    let tiers = UpTo::from_slice(&[tier(100, 10), tier(500, 20), tier(4000, 60)]).unwrap();
+    let (carrier, port, amount) = (Carrier::Network, PortNo::A, Cents(12));
+    line.send(&Downlink::StartByTiers(StartByTiers { carrier, socket: socket(), port, amount, tiers }), START);
+    line.run(11 * MINUTE);
+    assert!(line.answers()[0].1 && line.truth().charges);
+    line.run(3 * MINUTE);
+    let end = line.end_report();
+    let tier_minutes: Vec<u32> = end.tiers.iter().map(|tier| tier.minutes.0).collect();
+    assert_eq!((end.kind, end.amount, end.minutes), (EndKind::Tiers, Some(amount), Minutes(12)));
+    assert_eq!(tier_minutes, [0, 0, 12]);
+    assert_eq!(line.truth().acknowledged, 1);
+}
+
+#[test]
+fn a_session_by_fee_ends_when_its_amount_is_used_up_and_splits_what_it_spent() {
+    let mut line = Line::ready(None);
+    line.device.batteries = (2000, 3000);
+    let tier = FeeTier { until_hour: 23, until_minute: 59, electricity: Cents(700), service: Cents(300) };
+    let start = StartByFee {
+        sequence: Sequence::MessageId,
+        socket: socket(),
+        port: PortNo::A,
+        amount: Cents(9),
+        service_fee_by: ServiceFeeBy::Energy,
+        tiers: UpTo::from_slice(&[tier]).unwrap(),
+        extras: Extras::default(),
+    };
+    line.send(&Downlink::StartByFee(start), START);
+    line.run(20 * MINUTE);
+    let end = line.end_report();
+    assert!(line.answers()[0].1);
+    // A cent a Wh.
+    assert_eq!((end.kind, end.amount, end.energy_units.0), (EndKind::Fee, Some(Cents(9)), 9));
+    assert_eq!(end.electricity_fee.unwrap() + end.service_fee.unwrap(), Cents(9));
+    assert_eq!((line.truth().charges, line.truth().acknowledged), (false, 1));
+}
+
+#[test]
+fn some_devices_answer_a_query_with_a_status_report() {
+    let with_report = |seed| {
+        let mut line = Line::of(Device::new(id(), 1, None, seed, 0));
+        line.run(10 * SECOND);
+        line.said.clear();
+        line.send(&Downlink::QueryStatus(QueryStatus { socket: socket() }), MessageId(9));
+        line.run(SECOND);
+        line.said.iter().any(|(_, message_id, message)| {
+            assert!(message.socket_statuses().next().is_some());
+            *message_id == MessageId::DEVICE
+        })
+    };
+    let reports = (0..100).filter(|seed| with_report(*seed)).count();
+    assert!((10..50).contains(&reports), "{reports}");
+}
+
+#[test]
+fn the_first_heartbeat_comes_twice_within_50_ms_now_and_then() {
+    let twice = |seed| {
+        let mut line = Line::of(Device::new(id(), 1, None, seed, 0));
+        line.run(10 * SECOND);
+        let heartbeats = line.times_of(|message| matches!(message, Uplink::Heartbeat(_)));
+        assert!(matches!(heartbeats.len(), 1 | 2) && heartbeats.iter().all(|at| *at <= heartbeats[0] + 50));
+        heartbeats.len() == 2
+    };
+    let count = (0..200).filter(|seed| twice(*seed)).count();
+    assert!((5..80).contains(&count), "{count}");
+}
+
+#[test]
+fn an_abnormal_event_is_told_at_once() {
+    let mut line = Line::ready(None);
+    let now = line.now;
+    line.device.report_abnormal(socket(), now);
+    line.run(SECOND);
+    assert_eq!(line.times_of(|message| matches!(message, Uplink::Abnormal(_))), [now]);
+}
+
+#[test]
+fn five_thousand_devices_differ_in_id_and_sim_card() {
+    let mut known = BTreeSet::new();
+    for place in 0..5000 {
+        let mut device = Device::new(device_id(place).unwrap(), 1, None, 1, 0);
+        device.connected(0);
+        let bytes = device.take_output();
+        let Ok(Uplink::Heartbeat(heartbeat)) = Uplink::decode(&Frame::parse(&bytes).unwrap()) else {
+            panic!("the first words of a device are a heartbeat")
+        };
+        assert!(known.insert(device.id().to_string()) && known.insert(heartbeat.iccid.to_string()), "{place}");
+    }
+}
+
+#[test]
 fn a_full_battery_ends_its_session_with_no_load() {
     let mut line = Line::ready(None);
     line.device.batteries = (5, 6);
     line.start(SwitchOrder::Time(Minutes(900)));
     line.run(60 * MINUTE);
-    let (_, _, end) = line.said.iter().find(|(.., message)| message.end_report().is_some()).unwrap();
-    assert!(end.end_report().unwrap().status.no_load());
+    assert!(line.end_report().status.no_load());
 }
 
 #[test]
@@ -330,26 +438,53 @@ fn an_old_number_is_shown_from_the_second_session_on() {
     assert_ne!(line.truth().number, first);
 }
 
+/// Runs a demo of 18 devices, 3 of them faulty, that keeps its store in the folder; gives what it shows.
+fn demo(seconds: &str, kept: &Path) -> String {
+    let kept = kept.to_str().unwrap();
+    let (code, shown, complaints) =
+        chargegate(&["demo", "--seconds", seconds, "--speed", "120", "--devices", "18", "--keep", kept]);
+    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{shown}");
+    shown
+}
+
+fn chargegate(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_chargegate")).args(arguments).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+/// The orders of a kept store, by the command that the demo prints.
+fn kept_orders(kept: &Path) -> Vec<serde_json::Value> {
+    let config = kept.join("chargegate.toml");
+    let (code, orders, _) = chargegate(&["--config", config.to_str().unwrap(), "orders", "--json"]);
+    assert_eq!(code, Some(0));
+    serde_json::from_str(&orders).unwrap()
+}
+
 #[test]
 fn the_demo_ends_with_a_summary_in_which_honest_orders_are_completed_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_chargegate")).args(arguments).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
-    };
-    let kept_text = kept.to_str().unwrap();
-    let (code, shown, complaints) =
-        run(&["demo", "--seconds", "10", "--speed", "120", "--devices", "18", "--keep", kept_text]);
-    assert_eq!((code, complaints.as_str()), (Some(0), ""), "{shown}");
+    let shown = demo("10", &kept);
     assert!(shown.contains("18 orders; of 15 at honest devices 15 are completed and reported"), "{shown}");
     for line in ["refuse       failed start_refused", "no-end       completed end_report_missing"] {
         assert!(shown.contains(line), "{line}: {shown}");
     }
-    let config = kept.join("chargegate.toml");
-    let (code, orders, _) = run(&["--config", config.to_str().unwrap(), "orders", "--json"]);
-    let orders: Vec<serde_json::Value> = serde_json::from_str(&orders).unwrap();
-    assert_eq!((code, orders.len()), (Some(0), 18));
+    let orders = kept_orders(&kept);
     let reported = orders.iter().filter(|order| order["settlement"] == "reported").count();
-    assert!(reported >= 15, "{reported}");
+    assert_eq!((orders.len(), reported >= 15), (18, true));
+    let mut files: Vec<_> = kept.read_dir().unwrap().map(|file| file.unwrap().file_name()).collect();
+    files.sort();
+    assert_eq!(files, ["chargegate.db", "chargegate.db.lock", "chargegate.toml"], "closed cleanly");
+}
+
+#[test]
+fn a_demo_in_the_folder_of_an_earlier_one_goes_on_from_there_and_sums_up_its_own_orders() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 1..=2 {
+        let shown = demo("5", folder.path());
+        assert!(shown.contains("18 orders; of 15 at honest devices 15 are completed and reported"), "{shown}");
+        let orders = kept_orders(folder.path());
+        let flagged = orders.iter().find(|order| order["flags"].as_array().is_none_or(|flags| !flags.is_empty()));
+        assert_eq!((orders.len(), flagged), (18 * round, None));
+    }
 }

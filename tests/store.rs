@@ -93,6 +93,7 @@ fn order(text: &str, port: PortKey, status: OrderStatus) -> Order {
 fn closed(text: &str, port: PortKey, at: u64) -> Order {
     let mut order = Order::new(no(text), port, Source::Cloud, (WALL, UpTime(at)));
     order.status = OrderStatus::Completed;
+    order.settlement = Some(Settlement::Reported);
     order.is_final = true;
     order.course.closed = Some(UpTime(at));
     order

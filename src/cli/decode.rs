@@ -30,6 +30,9 @@ pub fn run(options: DecodeOptions) -> Outcome {
     let mut frames = Frames { out: BufWriter::new(io::stdout().lock()), count: 0, bad: Vec::new() };
     if options.frames.is_empty() {
         frames.each_line_of_stdin()?;
+        if frames.count == 0 {
+            return Err(Failure::failed("decode", "no hex: there is no frame on stdin"));
+        }
     } else {
         for frame in &options.frames {
             frames.explain(&frame.to_string_lossy())?;

@@ -1,7 +1,7 @@
 //! `simulate`: only the simulated devices, against any agent.
 
 use std::io::Write;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -87,8 +87,7 @@ fn names() -> Vec<&'static str> {
 pub fn run(options: &SimulateOptions) -> Outcome {
     logging::start(log::LevelFilter::Warn);
     let failed = |why: &dyn std::fmt::Display| Failure::failed("simulate", why);
-    let target = options.connect.to_socket_addrs().map_err(|error| failed(&format!("{}: {error}", options.connect)))?;
-    let target = target.into_iter().next().ok_or_else(|| failed(&format!("{}: no such address", options.connect)))?;
+    let target = resolve(&options.connect).map_err(|why| failed(&format!("{}: {why}", options.connect)))?;
     let members = members(options.devices, &options.faults);
     raise_open_files(u64::from(options.devices) + 64);
     let clock = Clock::scaled(UpTime(0), options.speed);
@@ -115,6 +114,13 @@ pub fn run(options: &SimulateOptions) -> Outcome {
         Ok(result) => result.map_err(|error| failed(&error)),
         Err(_) => Err(failed(&"the devices ended unexpectedly")),
     }
+}
+
+/// Of a name with several addresses the first IPv4 one: agents listen there unless told otherwise.
+fn resolve(target: &str) -> Result<SocketAddr, String> {
+    let addresses: Vec<_> = target.to_socket_addrs().map_err(|error| error.to_string())?.collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    first.copied().ok_or_else(|| "no such address".to_owned())
 }
 
 /// The first are honest, the faulty ones come last.

@@ -22,7 +22,23 @@ pub fn open(command: &str, path: &Path) -> Result<Connection, Failure> {
         }
         Err(error) => return Err(failed(format!("{}: {error}", path.display()))),
     }
-    connect(path).map_err(|error| unreadable(command, path, &error))
+    let store = connect(path).map_err(|error| unreadable(command, path, &error))?;
+    let number = |pragma| store.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let (application, version) = number("PRAGMA application_id")
+        .and_then(|application| Ok((application, number("PRAGMA user_version")?)))
+        .map_err(|error| unreadable(command, path, &error))?;
+    let tables = number("SELECT count(*) FROM sqlite_schema").map_err(|error| unreadable(command, path, &error))?;
+    if tables == 0 {
+        return Err(failed(format!("{} is empty: no agent has run on it", path.display())));
+    }
+    if application != i64::from(chargegate::store::APPLICATION_ID) {
+        return Err(Failure::usage(command, format!("{} is a file of another program", path.display())));
+    }
+    if version > i64::from(chargegate::store::version()) {
+        let why = format!("{} has version {version}, which a newer chargegate wrote", path.display());
+        return Err(Failure::usage(command, why));
+    }
+    Ok(store)
 }
 
 /// What to say when the store cannot be read.

@@ -30,7 +30,7 @@ use crate::order::{EndReason, Order};
 
 pub use effect::{Effect, OrderEvent, Outcome, Refusal, ReportFate};
 pub use state::{Figures, Port, PortStatus, Report};
-use state::{Hold, Memory};
+use state::{Hold, Memory, Stray};
 
 /// A stop is repeated at most so often (contract §5 *Stop*).
 const STOP_SPACING: Duration = Duration::from_secs(30);
@@ -335,10 +335,20 @@ impl Desk<'_> {
 
     /// To be called last by each entry: forgets empty memory and checks what must always hold.
     fn finish(&mut self) {
+        self.watch_what_is_nobodys();
         if self.case.memory().is_some_and(|memory| *memory == Memory::default()) {
             self.case.port.memory = None;
         }
         self.check_invariants();
+    }
+
+    /// A port that is left charging without an order is asked about, whether or not its device says more.
+    fn watch_what_is_nobodys(&mut self) {
+        let looked_after = self.case.memory().is_some_and(|memory| memory.stop.is_some() || memory.stray.is_some());
+        if self.case.port.status == PortStatus::Charging && self.open_index().is_none() && !looked_after {
+            let (number, since) = (self.case.port.business_no, self.now.up);
+            self.memory().stray = Some(Stray { number, since, told: false });
+        }
     }
 
     fn check_invariants(&self) {

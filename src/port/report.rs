@@ -305,8 +305,8 @@ impl Desk<'_> {
         if own_stop {
             self.drop_stop();
         }
-        // Without a number as well: a report that has none is only ever a numberless order's.
-        let shows_it = self.case.port.business_no == report.number;
+        // A port that shows no number shows no other's: what charged there was this order.
+        let shows_it = self.case.port.business_no.is_none_or(|shown| report.number == Some(shown));
         if shows_it && self.case.port.status == PortStatus::Charging && self.open_index().is_none() {
             self.show(PortStatus::Idle);
         }

@@ -156,8 +156,11 @@ impl Desk<'_> {
         };
         let order = self.order(index);
         order.status = OrderStatus::Stopping;
-        order.course.stop_accepted = Some(now);
-        order.course.grace_asked = false;
+        // The grace of an overrun's stop runs on, however often it has to be repeated.
+        if !(order.course.stop_by_overrun && order.course.stop_accepted.is_some()) {
+            order.course.stop_accepted = Some(now);
+            order.course.grace_asked = false;
+        }
     }
 
     fn stop_refused(&mut self) {
@@ -307,6 +310,7 @@ impl Desk<'_> {
         }
         let order = self.order(index);
         order.course.stop_by_overrun = true;
+        order.course.stop_accepted = None;
         order.stopped_by.get_or_insert_with(|| "agent".to_owned());
         let number = order.business_no;
         self.send_stop(Some(index), number, StopCause::Overrun, None);

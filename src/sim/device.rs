@@ -242,15 +242,25 @@ impl Device {
 
     /// When [`Device::tick`] is next needed. A second at the latest while power flows.
     pub fn next_deadline(&self, now: u64) -> u64 {
-        if let Link::Down { back } = self.link {
-            return back;
-        }
+        let next = match self.link {
+            Link::Down { back } => return back,
+            Link::Up => self.next_words(),
+        };
         let charges = self.sockets.iter().any(|socket| socket.ports.iter().any(|port| port.session.is_some()));
-        let mut next = self.heartbeat_due.min(self.reply_due.unwrap_or(u64::MAX));
-        next = self.later.iter().map(|(at, ..)| *at).chain(self.ends.iter().map(|end| end.due)).fold(next, u64::min);
-        next = self.sockets.iter().map(|socket| socket.status_due).fold(next, u64::min);
-        next = next.min(self.rest.as_ref().map_or(u64::MAX, |(at, _)| *at)).min(self.trouble.unwrap_or(u64::MAX));
-        if charges { next.min(now + 1000) } else { next }
+        let next = next.min(self.trouble.unwrap_or(u64::MAX));
+        if charges { next.min(now + SECOND) } else { next }
+    }
+
+    /// When it next has something to say. Half a frame keeps all else waiting for its rest.
+    fn next_words(&self) -> u64 {
+        if let Some((at, _)) = self.rest {
+            return at;
+        }
+        let later = self.later.iter().map(|(at, ..)| *at);
+        let ends = self.ends.iter().map(|end| end.due);
+        let statuses = self.sockets.iter().map(|socket| socket.status_due);
+        let first = later.chain(ends).chain(statuses).chain(self.reply_due).fold(self.heartbeat_due, u64::min);
+        first.max(self.silent_until)
     }
 
     /// Lets time pass.
@@ -403,7 +413,9 @@ impl Device {
     }
 
     fn heartbeat(&self) -> Uplink {
-        let iccid = format!("898604461{:011}", u64::from(self.id.bcd()[6]) + 70_301_900);
+        // 20 digits, no two devices the same.
+        let digits = self.id.to_string();
+        let iccid = format!("898604461{}", &digits[digits.len() - 11..]);
         Uplink::Heartbeat(Heartbeat {
             iccid: AsciiText::new(&iccid).unwrap_or(AsciiText([b'0'; 20])),
             firmware: AsciiText::new("v1.146").unwrap_or(AsciiText([0; 8])),

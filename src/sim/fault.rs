@@ -31,3 +31,23 @@ words! {
         OldNumber = "old-number",
     }
 }
+
+impl Fault {
+    /// What it does wrong, in a few words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NoEnd => "never sends an end report",
+            Self::NoStatus => "sends no status while it charges",
+            Self::Refuse => "refuses every start",
+            Self::NoAnswer => "ignores starts",
+            Self::LateAnswer => "answers starts after 40 s",
+            Self::LostAck => "hears no acknowledgement of its end reports",
+            Self::Garbage => "sends noise and broken frames between good ones",
+            Self::HalfFrame => "sends half of a frame now and then",
+            Self::Silent => "goes silent while it stays connected",
+            Self::Drop => "loses its link while it charges",
+            Self::Deaf => "ignores stops",
+            Self::OldNumber => "shows the number of an earlier order",
+        }
+    }
+}

@@ -142,7 +142,9 @@ impl Fleet {
                 link.device.tick(now);
             }
             self.send(place, now);
-            let link = &self.links[place];
+            let link = &mut self.links[place];
+            // Nobody here holds the platform to them.
+            drop(link.device.take_acknowledged());
             next = next.min(link.device.next_deadline(now));
             connected += u32::from(link.stream.is_some());
             for (.., truth) in link.device.truth() {

@@ -52,6 +52,10 @@ impl Site {
             self.held.reply(client, &request.id, &Reply::done(&request.id).to_line(), WhenFull::Give);
             return Ok(());
         }
+        if self.keeping.is_full() {
+            // What could not be kept did not happen: a stop, above all, is judged by what is committed.
+            self.commit_all(now)?;
+        }
         self.note_command(&request, &actor, now)?;
         self.waiting.entry(request.id.clone()).or_default().push(client);
         let step = match command {
@@ -432,10 +436,7 @@ impl Site {
             }
         }
         if let Some(conn) = self.devices.remove(&device).and_then(|gateway| gateway.conn) {
-            self.ready.close(conn);
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.device = None;
-            }
+            self.hang_up(conn);
         }
         self.unreturned.remove(&device);
         self.keeping.forget(device);

@@ -12,6 +12,8 @@ pub(super) enum Due {
     Port(PortKey),
     /// The question to a socket has gone unanswered.
     Ask(DeviceId, SocketNo),
+    /// A port that ignored its stops has obeyed: its alert clears.
+    StopObeyed(PortKey),
     /// Figures that only move go to the store.
     Flush,
     /// Up-time is noted while something counts on it.

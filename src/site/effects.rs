@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::clock::Now;
-use crate::command::{Problem, Reply};
+use crate::command::{Code, Problem, Reply};
 use crate::event::{Stream, order_data, port_event};
 use crate::ids::{OrderNo, PortKey};
 use crate::order::{Flag, Order, Settlement, Verdict};
@@ -25,6 +25,8 @@ impl Site {
                 Effect::SendStart { order_no, message_id } => self.send_start(key, &order_no, message_id, now)?,
                 Effect::SendStop { order_no, message_id } => self.send_stop(key, order_no.as_ref(), message_id, now)?,
                 Effect::Tell { what, order_no } => self.tell_order(key, what, &order_no, now)?,
+                // The same bytes once more: it was told.
+                Effect::UnknownEnd { .. } if self.told_before => {}
                 Effect::UnknownEnd { number, energy, minutes } => {
                     let more = json!({ "business_no": number, "energy_wh": energy, "minutes": minutes });
                     log::warn!("end report of nobody port={key} number={number:?}");
@@ -37,12 +39,15 @@ impl Site {
                     self.tell(Stream::Order, "consistency.repaired", Some(key.device), None, &data, now)?;
                 }
                 Effect::Reply { command_id, order_no, outcome } => {
-                    self.reply_outcome(&command_id, order_no, outcome, now)?;
+                    self.reply_outcome(key, &command_id, order_no, outcome, now)?;
                 }
-                Effect::StopIgnored { stops } => self.stop_ignored(key, stops, now)?,
+                Effect::StopIgnored { stops } => {
+                    self.dues.set(Due::StopObeyed(key), None, now.up);
+                    self.stop_ignored(key, stops, now)?;
+                }
                 Effect::StopObeyed => {
-                    let cleared = self.clear(STOP_IGNORED, subject(key), now);
-                    self.kept(cleared)?;
+                    let clear_at = now.up.after(self.config.alerts.clear_after);
+                    self.dues.set(Due::StopObeyed(key), Some(clear_at), now.up);
                 }
                 Effect::Note(reason) => self.notes.push(reason),
             }
@@ -54,6 +59,12 @@ impl Site {
         let details = json!({ "stops": stops });
         let raised = self.raise(STOP_IGNORED, Severity::Critical, subject(key), now.wall, &details, now);
         self.kept(raised).map(drop)
+    }
+
+    /// The port has obeyed for `alerts.clear_after`.
+    pub(super) fn clear_stop_ignored(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
+        let cleared = self.clear(STOP_IGNORED, subject(key), now);
+        self.kept(cleared).map(drop)
     }
 
     fn tell_order(&mut self, key: PortKey, what: OrderEvent, order_no: &OrderNo, now: Now) -> Result<(), Fatal> {
@@ -107,6 +118,7 @@ impl Site {
 
     fn reply_outcome(
         &mut self,
+        key: PortKey,
         command_id: &str,
         order_no: Option<OrderNo>,
         outcome: Outcome,
@@ -116,6 +128,13 @@ impl Site {
             Outcome::Done => Reply::done(command_id),
             Outcome::Failed(Refusal::OrderNotOpen) => Reply::rejected(Some(command_id), problem(Refusal::OrderNotOpen)),
             Outcome::Failed(refusal) => Reply::failed(command_id, problem(refusal)),
+            Outcome::StopOwed(Refusal::DeviceOffline)
+                if self.gateway(key.device).is_some_and(|gateway| gateway.conn.is_some()) =>
+            {
+                let why = "the socket has lost its radio link; the stop goes out when it is back";
+                let problem = Problem::of(Code::DeviceOffline, "socket", why);
+                Reply::failed(command_id, problem).with(json!({ "stop_owed": true }))
+            }
             Outcome::StopOwed(refusal) => {
                 Reply::failed(command_id, problem(refusal)).with(json!({ "stop_owed": true }))
             }

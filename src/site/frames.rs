@@ -8,13 +8,14 @@ use serde_json::{Value, json};
 use crate::bkv::{
     Abnormal, AbnormalAck, CalendarTime, CardOrder, CardSwipe, DecodeError, Downlink, EndAckForm, EndKind, EndReport,
     FeeEndAck, Frame, Heartbeat, HeartbeatReply, NetworkList, PortReading, QueryAnswer, QueryStatus, ResultByte,
-    Salvaged, SalvagedKind, Sequence, Setting, SettingValue, SocketStatus, StartByFee, StartByTiers, StatusAck, Switch,
-    SwitchOrder, Uplink, salvage,
+    Salvaged, SalvagedKind, Sequence, Setting, SettingValue, SocketStatus, StartAnswer, StartByFee, StartByTiers,
+    StatusAck, StatusReport, Switch, SwitchOrder, Uplink, salvage,
 };
 use crate::clock::{Now, WallTime};
 use crate::config::{EndAck, TiersCommand};
 use crate::event::{Stream, device_event, port_event};
 use crate::ids::{Cents, DeviceId, MessageId, Minutes, OrderNo, PortKey, SocketNo, WattHours};
+use crate::limits::STRANGE_KEYS;
 use crate::order::{Plan, ServiceFeeBy, TierSpent};
 use crate::port::{Answered, Case, Desk, Figures, Port, Reading, Report, ReportFate};
 use crate::store::{Direction, FrameVerdict, SendingKind};
@@ -67,18 +68,19 @@ impl Site {
             return self.handle_end(conn, id, frame, &report, now);
         }
         if let Some(answer) = message.start_answer() {
-            return self.handle_switch_answer(id, frame, answer.ok, answer.business_no, now);
+            return self.handle_switch_answer(id, frame, &answer, now);
         }
         match message {
             Uplink::Heartbeat(heartbeat) => self.handle_heartbeat(conn, id, frame, &heartbeat, now),
             Uplink::Status(report) => {
                 let ack = Downlink::StatusAck(StatusAck::new(report.sequence, ResultByte::OK));
                 self.ready.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+                let has_strange_keys = self.has_new_strange_key(id, &report);
                 for status in std::iter::once(&report.first).chain(&report.more) {
                     let timeout = self.config.orders.answer_timeout;
                     let answers = self.asks.get_mut(&(id, status.socket));
                     let answers = answers.and_then(|ask| ask.answered_by_report(now.up, timeout));
-                    self.handle_status(id, frame, status, answers, now)?;
+                    self.handle_status(id, frame, status, answers, has_strange_keys, now)?;
                 }
                 Ok(())
             }
@@ -86,7 +88,7 @@ impl Site {
                 let timeout = self.config.orders.answer_timeout;
                 let answers = self.asks.get_mut(&(id, status.socket));
                 let answers = answers.and_then(|ask| ask.answered_by_id(frame.message_id(), now.up, timeout));
-                self.handle_status(id, frame, &status, answers, now)
+                self.handle_status(id, frame, &status, answers, false, now)
             }
             Uplink::Abnormal(event) => self.handle_abnormal(conn, id, frame, &event, now),
             Uplink::CardSwipe(swipe) => self.handle_card(conn, id, frame, swipe, now),
@@ -158,6 +160,18 @@ impl Site {
         }
     }
 
+    /// Whether the report holds a key that nobody knows, for the first time from this device: it would come with each
+    /// status.
+    fn has_new_strange_key(&mut self, id: DeviceId, report: &StatusReport) -> bool {
+        let of_sockets = std::iter::once(&report.first).chain(&report.more).flat_map(|status| status.extras.iter());
+        let mut is_new = false;
+        for extra in report.extras.iter().chain(of_sockets) {
+            let room = self.strange_keys.len() < STRANGE_KEYS;
+            is_new |= room && self.strange_keys.insert((id, extra.key()));
+        }
+        is_new
+    }
+
     /// One socket of a status report or of a query's answer.
     fn handle_status(
         &mut self,
@@ -165,12 +179,13 @@ impl Site {
         frame: &Frame<'_>,
         status: &SocketStatus,
         answers: Option<Answered>,
+        has_strange_keys: bool,
         now: Now,
     ) -> Result<(), Fatal> {
         let socket = status.socket;
         self.note_socket(id, status, now)?;
-        let any_online = status.ports.iter().any(|reading| reading.status.online());
-        if !any_online && status.ports.iter().next().is_some() {
+        let is_lost = !status.ports.is_empty() && status.ports.iter().all(|reading| !reading.status.online());
+        if is_lost {
             self.socket_lost(id, socket, now)?;
         } else {
             self.socket_heard(id, socket, now)?;
@@ -183,7 +198,7 @@ impl Site {
             if reading.status.online() {
                 let asked = Asked { answers, last_question };
                 self.handle_reading(key, reading, asked, &mut notable, now)?;
-            } else if any_online {
+            } else {
                 self.at_port(key, now, |desk| desk.left())?;
             }
         }
@@ -193,12 +208,14 @@ impl Site {
                 self.at_port(key, now, |_| ())?;
             }
         }
-        let reason = self.notes.first().copied();
+        let reason = self.notes.first().copied().or(has_strange_keys.then_some("a key that nobody knows"));
         self.notes.clear();
         if notable.is || reason.is_some() {
+            let is_odd_one_out = has_strange_keys && notable.order_no.is_none();
             let noted = Noted {
                 socket: Some(socket),
                 port: notable.port,
+                verdict: if is_odd_one_out { FrameVerdict::Unsupported } else { FrameVerdict::Accepted },
                 reason,
                 order_no: notable.order_no.as_ref(),
                 ..Noted::accepted(id)
@@ -289,21 +306,23 @@ impl Site {
         &mut self,
         id: DeviceId,
         frame: &Frame<'_>,
-        ok: bool,
-        number: Option<crate::ids::BusinessNo>,
+        answer: &StartAnswer,
         now: Now,
     ) -> Result<(), Fatal> {
-        let message_id = frame.message_id();
-        let sending = match self.unkept_stop(id, message_id) {
-            Some(key) => Some((key, SendingKind::Stop, None)),
-            None => fatal(self.store.sending(id, message_id))?.and_then(|sending| {
-                let key = PortKey { device: id, socket: sending.socket?, port: sending.port? };
-                Some((key, sending.kind, sending.order_no))
-            }),
-        };
+        let (message_id, ok, number) = (frame.message_id(), answer.ok, answer.business_no);
+        let sent = fatal(self.store.sending(id, message_id))?.and_then(|sending| {
+            let key = PortKey { device: id, socket: sending.socket?, port: sending.port? };
+            Some((key, sending.kind, sending.order_no))
+        });
+        let sending = sent.or_else(|| self.unkept_stop(id, message_id).map(|key| (key, SendingKind::Stop, None)));
         let Some((key, kind, order_no)) = sending.filter(|(key, ..)| self.case(*key).is_some()) else {
             return self.keep(frame, Noted::unmatched(id, "an answer to nothing that was sent"), now);
         };
+        let names_it =
+            answer.socket.is_none_or(|socket| socket == key.socket) && answer.port.is_none_or(|port| port == key.port);
+        if !names_it {
+            return self.keep(frame, Noted::unmatched(id, "an answer that names another port than was sent to"), now);
+        }
         let numbers: Vec<_> = number.into_iter().collect();
         self.load_history(key, &numbers, now)?;
         match (kind, &order_no) {
@@ -367,12 +386,19 @@ impl Site {
         self.load_history(key, &numbers, now)?;
         let unit = self.gateway(id).map_or(1, |gateway| gateway.quirks.energy_unit_wh);
         let report = report_of(end, unit);
-        let fate = self.at_port(key, now, |desk: &mut Desk<'_>| desk.report(&report))?;
+        let since = crate::clock::UpTime(now.up.0.saturating_sub(crate::limits::REPORT_MATCHES_FOR_MS));
+        self.told_before = fatal(self.store.has_refused_frame_since(id, frame.bytes(), since))?;
+        let fate = self.at_port(key, now, |desk: &mut Desk<'_>| desk.report(&report));
+        let told_before = std::mem::take(&mut self.told_before);
+        let fate = fate?;
         self.notes.clear();
         let (verdict, order_no, reason) = match fate {
             Some(ReportFate::Booked(order_no)) => (FrameVerdict::Accepted, Some(order_no), None),
             Some(ReportFate::Duplicate(order_no)) => (FrameVerdict::Duplicate, Some(order_no), None),
             Some(ReportFate::Kept) => (FrameVerdict::Accepted, None, Some("kept until the start is decided")),
+            Some(ReportFate::Nobody) if told_before => {
+                (FrameVerdict::Duplicate, None, Some("of nobody, and told before"))
+            }
             Some(ReportFate::Nobody) | None => (FrameVerdict::Unmatched, None, Some("an end report of nobody")),
         };
         let noted = Noted {

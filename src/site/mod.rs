@@ -168,6 +168,10 @@ pub struct Site {
     effects: Vec<Effect>,
     /// What ports had to say of the frame in hand.
     notes: Vec<&'static str>,
+    /// The report in hand came before and was nobody's.
+    told_before: bool,
+    /// Keys in statuses that nobody knows, and whose they were: kept in the journal once.
+    strange_keys: BTreeSet<(DeviceId, u8)>,
 }
 
 /// Names from the store's counters.
@@ -214,6 +218,8 @@ impl Site {
             counting: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
+            told_before: false,
+            strange_keys: BTreeSet::new(),
             config,
             store,
         };
@@ -482,6 +488,7 @@ impl Site {
         match due {
             Due::Port(key) => self.at_port(key, now, |desk| desk.timeout()).map(drop),
             Due::Ask(device, socket) => self.question_unanswered(device, socket, now),
+            Due::StopObeyed(key) => self.clear_stop_ignored(key, now),
             Due::Flush => {
                 self.keeping.flush();
                 Ok(())

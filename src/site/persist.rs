@@ -71,6 +71,11 @@ impl Keeping {
         self.rests = false;
     }
 
+    /// Whether the disk was full at the last commit.
+    pub(super) const fn is_full(&self) -> bool {
+        self.full_since.is_some()
+    }
+
     /// Ports with more than figures to write.
     pub(super) fn touched_ports(&self) -> impl Iterator<Item = PortKey> {
         self.ports.iter().copied()

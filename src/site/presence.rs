@@ -97,7 +97,7 @@ impl Site {
                 None
             };
             if let Some(reason) = reason {
-                self.ready.close(conn);
+                self.hang_up(conn);
                 self.tell_refused(reason, Some(id), peer, now)?;
                 return Ok(false);
             }
@@ -110,13 +110,16 @@ impl Site {
         if let Some(older) = older.filter(|older| *older != conn) {
             // The newer wins; the end of the older does not make the device offline.
             log::info!("device connected again device={id} older={} newer={}", older.0, conn.0);
-            self.ready.close(older);
-            if let Some(session) = self.sessions.get_mut(&older) {
-                session.device = None;
-            }
+            self.hang_up(older);
             self.questions_lost(id);
         }
         Ok(true)
+    }
+
+    /// Closes a connection that is nobody's any more: what it still says in this turn is not heard.
+    pub(super) fn hang_up(&mut self, conn: ConnId) {
+        self.sessions.remove(&conn);
+        self.ready.close(conn);
     }
 
     /// Takes an unknown device in.

@@ -36,7 +36,7 @@ pub use alerts::{Alert, Severity, Subject};
 pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
-pub use open::OpenError;
+pub use open::{APPLICATION_ID, OpenError, version};
 pub use retention::Dropped;
 
 /// Bounds of the store (contract §3 `store.*`).

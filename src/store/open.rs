@@ -17,11 +17,16 @@ use super::{journal, salvage};
 use crate::clock::{UpTime, WallTime};
 
 /// "chgt": the file is ours.
-const APPLICATION_ID: i32 = 0x6368_6774;
+pub const APPLICATION_ID: i32 = 0x6368_6774;
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// Each brings a file from its version, counted from 1, to the next, in one transaction. `schema.sql` is the sum.
 const STEPS: &[&str] = &[];
 const PAGE: u64 = 4096;
+
+/// The version of the schema that this program writes.
+pub const fn version() -> i32 {
+    STEPS.len() as i32 + 1
+}
 
 /// Why a store was not opened. Its file is as it was.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,6 +10,8 @@ use crate::port::Port;
 
 /// A repetition stands among the newest rows: no more of the journal is looked at.
 const NEWEST_ROWS: i64 = 1000;
+/// What a device repeats for ever is among so many of its last refused frames.
+const LAST_REFUSED: i64 = 20;
 
 impl Store {
     /// A device by its id.
@@ -48,6 +50,19 @@ impl Store {
     pub fn commands_under_way(&self) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT id FROM commands WHERE reply IS NULL ORDER BY rowid";
         self.read("read commands", |db| db.prepare_cached(sql)?.query_map([], |row| row.get(0))?.collect())
+    }
+
+    /// Whether exactly these bytes are among the last frames of a device that were refused since a moment.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn has_refused_frame_since(&self, device: DeviceId, frame: &[u8], since: UpTime) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM (SELECT frame, up FROM journal
+                                                  WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched')
+                                                  ORDER BY id DESC LIMIT ?2)
+                                   WHERE frame = ?3 AND up >= ?4)";
+        let of = (device, LAST_REFUSED, frame, since);
+        self.read("read the journal", |db| db.prepare_cached(sql)?.query_row(of, |row| row.get(0)))
     }
 
     /// Whether a device sent exactly these bytes since a moment and they were taken.

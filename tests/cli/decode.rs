@@ -42,7 +42,7 @@ fn frames_come_from_the_arguments_else_from_stdin_one_a_line() {
     let two = site.run(&["decode", good(), good()]);
     assert_eq!((two.code, two.out), (0, format!("{}\n{}", one.out, one.out)));
     let nothing = site.run_with_input(&["decode"], "\n");
-    assert_eq!((nothing.code, nothing.out.as_str()), (0, ""));
+    assert_eq!((nothing.code, nothing.out.as_str(), nothing.err.lines().count()), (1, "", 1));
 }
 
 #[test]

@@ -28,8 +28,13 @@ fn what_is_no_store_is_one_line_and_left_alone() {
     assert_eq!((ran.code, ran.out.as_str(), ran.err.lines().count()), (1, "", 1));
     assert!(ran.err.starts_with("chargegate: orders: cannot read chargegate.db: "), "{ran:?}");
     std::fs::write(site.path("chargegate.db"), "").unwrap();
-    assert_eq!(site.run(&["orders"]).err, "chargegate: orders: cannot read chargegate.db: no such table: orders\n");
+    assert_eq!(site.run(&["orders"]).err, "chargegate: orders: chargegate.db is empty: no agent has run on it\n");
     assert_eq!(std::fs::read(site.path("chargegate.db")).unwrap(), b"");
+    std::fs::remove_file(site.path("chargegate.db")).unwrap();
+    let theirs = Connection::open(site.path("chargegate.db")).unwrap();
+    theirs.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(theirs);
+    assert_eq!(site.run(&["orders"]).code, 2, "another program's");
     std::fs::remove_file(site.path("chargegate.db")).unwrap();
     std::fs::create_dir(site.path("chargegate.db")).unwrap();
     assert_eq!(site.run(&["orders"]).err, "chargegate: orders: chargegate.db is not a file\n");

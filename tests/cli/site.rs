@@ -51,6 +51,7 @@ impl Site {
         let store = Connection::open(self.path("chargegate.db")).unwrap();
         store.pragma_update(None, "journal_mode", "wal").unwrap();
         store.execute_batch(STORE).unwrap();
+        store.pragma_update(None, "application_id", chargegate::store::APPLICATION_ID).unwrap();
         store
     }
 

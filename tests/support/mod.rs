@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -360,7 +361,9 @@ pub struct Device {
     pub id: DeviceId,
     pub stream: TcpStream,
     deframer: Deframer,
-    heard: Vec<(MessageId, Downlink)>,
+    heard: VecDeque<(Vec<u8>, Downlink)>,
+    /// The bytes of the frame that was heard last.
+    pub last: Vec<u8>,
 }
 
 impl Device {
@@ -380,7 +383,7 @@ impl Device {
         let stream = TcpStream::connect(agent.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { id, stream, deframer: Deframer::new(Direction::Down), heard: Vec::new() }
+        Self { id, stream, deframer: Deframer::new(Direction::Down), heard: VecDeque::new(), last: Vec::new() }
     }
 
     /// Connected, with an idle port A of socket 1.
@@ -416,10 +419,13 @@ impl Device {
             let mut bytes = &buffer[..length];
             while let Some(found) = self.deframer.next(&mut bytes) {
                 let frame: Frame<'_> = found.unwrap();
-                self.heard.push((frame.message_id(), Downlink::decode(&frame).unwrap()));
+                self.heard.push_back((frame.bytes().to_vec(), Downlink::decode(&frame).unwrap()));
             }
         }
-        Some(self.heard.remove(0))
+        let (bytes, message) = self.heard.pop_front()?;
+        let message_id = Frame::parse(&bytes).unwrap().message_id();
+        self.last = bytes;
+        Some((message_id, message))
     }
 
     fn expect<T>(&mut self, what: &str, is: impl Fn(&Downlink) -> Option<T>) -> (MessageId, T) {
@@ -494,12 +500,17 @@ impl Device {
 
     /// Answers a start or stop of port A.
     pub fn answer(&mut self, message_id: MessageId, ok: bool, number: u16) {
+        self.answer_at(PortNo::A, message_id, ok, number);
+    }
+
+    /// Answers a start or stop of this port.
+    pub fn answer_at(&mut self, port: PortNo, message_id: MessageId, ok: bool, number: u16) {
         let answer = SwitchAnswer {
             carrier: Carrier::Control,
             to_tiers: false,
             result: ok.into(),
             socket: socket(),
-            port: PortNo::A,
+            port,
             business_no: BusinessNo::new(number),
         };
         self.say_under(message_id, &Uplink::SwitchAnswer(answer));
@@ -507,7 +518,12 @@ impl Device {
 
     /// Answers a question with what port A shows.
     pub fn answer_question(&mut self, message_id: MessageId, shows: Shows) {
-        let status = socket_status(&[(PortNo::A, shows)]);
+        self.answer_question_of(message_id, &[(PortNo::A, shows)]);
+    }
+
+    /// Answers a question with what these ports show.
+    pub fn answer_question_of(&mut self, message_id: MessageId, ports: &[(PortNo, Shows)]) {
+        let status = socket_status(ports);
         self.say_under(message_id, &Uplink::QueryAnswer(QueryAnswer { status, under_1d: false }));
     }
 

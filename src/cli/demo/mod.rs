@@ -4,8 +4,10 @@
 //! from its store as any other program would.
 
 mod place;
+mod row_text;
 mod screen;
 mod starter;
+mod summary;
 mod watch;
 
 use std::io::{IsTerminal, Write};
@@ -19,7 +21,7 @@ use chargegate::clock::{Clock, UpTime};
 use chargegate::config::BrokerUrl;
 use chargegate::logging;
 use chargegate::server::raise_open_files;
-use chargegate::sim::{Fault, Fleet, FleetCounts, Member};
+use chargegate::sim::{Fault, Fleet, FleetCounts};
 use log::LevelFilter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -28,7 +30,7 @@ use super::arguments::{Argument, Arguments};
 use super::failure::{Failure, Outcome};
 use super::simulate::{MOST_DEVICES, MOST_SPEED, members};
 use place::Place;
-use screen::{Screen, Seen};
+use screen::{Screen, Seen, Setting};
 use starter::Starter;
 use watch::Watch;
 
@@ -66,11 +68,11 @@ pub fn parse(arguments: &mut Arguments) -> Result<DemoOptions, Failure> {
     Ok(options)
 }
 
+/// The same site each time.
+const SEED: u64 = 7;
 /// Reads the store so often.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Figures reach the store so often, by the demo's own clock: the table is to move.
-const FLUSH: &str = "15s";
-/// Statuses come more often than the 5 minutes that devices owe, for the same reason.
+/// Statuses come more often than the 5 minutes that devices owe: the table is to move.
 const STATUS_PERIOD: Duration = Duration::from_secs(45);
 
 /// Shows the live table until the time is over.
@@ -87,7 +89,8 @@ pub fn run(options: &DemoOptions) -> Outcome {
     }
     let place = Place::new(options.keep.as_deref()).map_err(failed)?;
     let outcome = play(options, &place, on_terminal, &stop);
-    let kept = place.leave();
+    let kept = place.config_file();
+    place.leave();
     outcome?;
     if let Some(config) = kept {
         let mut out = std::io::stdout().lock();
@@ -98,66 +101,68 @@ pub fn run(options: &DemoOptions) -> Outcome {
 
 fn play(options: &DemoOptions, place: &Place, on_terminal: bool, stop: &AtomicBool) -> Outcome {
     raise_open_files(u64::from(options.devices) * 2 + 256);
-    let text = place.config(FLUSH);
-    let config = chargegate::config::Config::parse(&text).map_err(failed)?;
+    let config = chargegate::config::Config::parse(&place.config()).map_err(failed)?;
     let agent = Agent::open(config, options.speed).map_err(failed)?;
     let address = agent.devices_address().map_err(failed)?;
     let handle = agent.handle();
+    let mut watch = Watch::open(&place.store()).map_err(failed)?;
     let members = members(options.devices, &faults(options.devices));
     let clock = Clock::scaled(UpTime(0), options.speed);
-    let mut fleet = Fleet::new(address, &members, 7, clock.clone()).map_err(failed)?;
+    // Other business numbers than those of an earlier demo in the same folder, which the store remembers.
+    let seed = SEED.wrapping_add_signed(watch.earlier());
+    let mut fleet = Fleet::new(address, &members, seed, clock.clone()).map_err(failed)?;
     fleet.set_status_period(STATUS_PERIOD);
     let (fleet_stop, counts) = (fleet.stop_flag(), fleet.counts());
     let agent = std::thread::spawn(move || agent.run(None));
     let devices = std::thread::spawn(move || fleet.run());
-    let shown = show(options, place, &members, &counts, &clock, on_terminal, stop);
+    let length = options.seconds.map(|seconds| Duration::from_secs(seconds.saturating_mul(options.speed.into())));
+    let mut screen = Screen::new(Setting { on_terminal, length, speed: options.speed }, &members);
+    let starter = Starter::connect(&place.socket(), &members, length).map_err(failed);
+    let shown = starter.and_then(|starter| show(length, starter, &mut watch, &mut screen, &counts, &clock, stop));
+    let ended = screen.end(&mut std::io::stdout().lock());
+    // The agent closes its store as the last one that has it open.
+    let earlier = watch.close();
     // The agent ends first: its devices are still there then, as they are when a gateway restarts.
     handle.stop();
     let agent = agent.join();
     fleet_stop.store(true, Ordering::Relaxed);
     let devices = devices.join();
     shown?;
+    ended?;
     match (agent, devices) {
         (Ok(Ok(_)), Ok(Ok(()))) => {}
         (Ok(Err(fatal)), _) => return Err(failed(fatal)),
         (_, Ok(Err(error))) => return Err(failed(error)),
         _ => return Err(failed("a thread ended unexpectedly")),
     }
-    let orders = Watch::open(&place.store()).and_then(|watch| watch.orders()).map_err(failed)?;
-    let mut out = std::io::stdout().lock();
-    screen::summary(&mut out, &orders, &members)?;
-    Ok(())
+    let orders = Watch::all(&place.store(), earlier).map_err(failed)?;
+    Ok(summary::write(&mut std::io::stdout().lock(), &orders, &members)?)
 }
 
 /// Starts orders and shows what becomes of them, until the time is over.
 fn show(
-    options: &DemoOptions,
-    place: &Place,
-    members: &[Member],
+    length: Option<Duration>,
+    mut starter: Starter,
+    watch: &mut Watch,
+    screen: &mut Screen,
     counts: &FleetCounts,
     clock: &Clock,
-    on_terminal: bool,
     stop: &AtomicBool,
 ) -> Outcome {
-    let mut starter = Starter::connect(&place.socket(), members, options.seconds.map(|s| s * u64::from(options.speed)))
-        .map_err(failed)?;
-    let watch = Watch::open(&place.store()).map_err(failed)?;
-    let mut screen = Screen::new(on_terminal, members);
     let (_ticker, tick) = std::sync::mpsc::channel::<()>();
     let begun = clock.now().up;
     while !stop.load(Ordering::Relaxed) {
         let now = clock.now().up.since(begun);
-        if options.seconds.is_some_and(|seconds| now >= Duration::from_secs(seconds * u64::from(options.speed))) {
+        if length.is_some_and(|length| now >= length) {
             break;
         }
         starter.act(now).map_err(failed)?;
-        let seen =
-            Seen { now, connected: counts.connected.load(Ordering::Relaxed), rows: watch.orders().map_err(failed)? };
+        let connected = counts.connected.load(Ordering::Relaxed);
+        let seen = Seen { now, connected, orders: watch.look().map_err(failed)? };
         screen.draw(&mut std::io::stdout().lock(), &seen)?;
         // Nobody sends: the time-out is the tick.
         let _ = tick.recv_timeout(LOOK_EVERY);
     }
-    screen.end(&mut std::io::stdout().lock())?;
     Ok(())
 }
 

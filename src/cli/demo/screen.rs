@@ -1,19 +1,26 @@
-//! What the demo shows: a live table on a terminal, plain lines elsewhere, a summary at the end.
+//! What the demo shows while it runs: a live table on a terminal, one plain line a change elsewhere.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
 use chargegate::sim::Member;
-use serde_json::Value;
 
-use super::watch::Row;
+use super::row_text::{bar, clip, clock, ordered, outlet, progress, state};
+use super::watch::{Orders, Row};
 
-const BAR: usize = 20;
-/// Lines of the table that are not ports: header, titles, news, edges.
-const OTHER_LINES: usize = 12;
-/// The newest events below the table.
+/// The newest changes below the table, on a screen that has room.
 const NEWS: usize = 6;
+/// Lines around table and news: two of header, titles, two empty ones, and the one where the cursor waits.
+const FRAME: usize = 6;
+/// A screen whose size is not known.
+const SIZE: (usize, usize) = (100, 40);
+/// From this width on a bar is long.
+const WIDE: usize = 100;
+
+/// To a screen of its own, without a cursor; what stood on the terminal comes back at the end.
+const ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 /// What is to be shown.
 #[derive(Debug)]
@@ -22,95 +29,142 @@ pub(super) struct Seen {
     pub(super) now: Duration,
     /// Devices with a connection.
     pub(super) connected: u32,
-    /// All orders.
-    pub(super) rows: Vec<Row>,
+    /// The orders.
+    pub(super) orders: Orders,
+}
+
+/// What is the same all the time.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Stdout is a terminal.
+    pub(super) on_terminal: bool,
+    /// How long the demo lasts by its own clock.
+    pub(super) length: Option<Duration>,
+    /// How many times as fast that is.
+    pub(super) speed: u32,
 }
 
 /// Remembers what was shown.
 #[derive(Debug)]
 pub(super) struct Screen {
-    on_terminal: bool,
+    setting: Setting,
     colours: bool,
+    devices: usize,
     faults: BTreeMap<String, &'static str>,
-    known: BTreeMap<String, u8>,
+    /// Status by serial.
+    known: BTreeMap<i64, u8>,
     news: Vec<String>,
     begun: bool,
 }
 
 impl Screen {
-    pub(super) fn new(on_terminal: bool, members: &[Member]) -> Self {
+    pub(super) fn new(setting: Setting, members: &[Member]) -> Self {
         let faults = members.iter().filter_map(|member| Some((member.id.to_string(), member.fault?.word()))).collect();
-        let colours = on_terminal && std::env::var_os("NO_COLOR").is_none();
-        Self { on_terminal, colours, faults, known: BTreeMap::new(), news: Vec::new(), begun: false }
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let colours = setting.on_terminal && !no_colour;
+        let (known, news) = (BTreeMap::new(), Vec::new());
+        Self { setting, colours, devices: members.len(), faults, known, news, begun: false }
     }
 
+    /// Shows it.
     pub(super) fn draw(&mut self, out: &mut impl Write, seen: &Seen) -> io::Result<()> {
-        let first_news = self.news.len();
-        for row in &seen.rows {
-            let before = self.known.insert(row.order_no.clone(), row.status);
-            if before != Some(row.status) {
-                self.news.push(self.line(row, seen.now));
-            }
-        }
-        if !self.on_terminal {
-            self.news[first_news..].iter().try_for_each(|line| writeln!(out, "{line}"))?;
+        let fresh = self.changes(seen);
+        if !self.setting.on_terminal {
+            fresh.iter().try_for_each(|line| writeln!(out, "{line}"))?;
             return out.flush();
         }
-        let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
-        let (width, height) = size.map_or((100, 40), |size| (usize::from(size.ws_col), usize::from(size.ws_row)));
-        let mut page = if self.begun { String::new() } else { "\x1b[?25l\x1b[2J".to_owned() };
+        self.news.extend(fresh);
+        self.news.drain(..self.news.len().saturating_sub(NEWS));
+        let mut text = if self.begun { String::new() } else { ENTER.to_owned() };
         self.begun = true;
-        page.push_str("\x1b[H");
-        for line in self.page(seen, height.saturating_sub(OTHER_LINES).max(4)) {
-            page.push_str(&clip(&line, width));
-            page.push_str("\x1b[K\r\n");
+        text.push_str("\x1b[H");
+        let (width, height) = size();
+        for line in self.page(seen, width, height) {
+            text.push_str(&clip(&line, width));
+            text.push_str("\x1b[K\r\n");
         }
-        page.push_str("\x1b[J");
-        out.write_all(page.as_bytes())?;
+        text.push_str("\x1b[J");
+        out.write_all(text.as_bytes())?;
         out.flush()
     }
 
-    /// The cursor is shown again.
+    /// Gives the terminal back.
     pub(super) fn end(&self, out: &mut impl Write) -> io::Result<()> {
         if self.begun {
-            out.write_all(b"\x1b[?25h\x1b[2J\x1b[H")?;
+            out.write_all(LEAVE.as_bytes())?;
         }
         out.flush()
     }
 
-    fn page(&self, seen: &Seen, most: usize) -> Vec<String> {
-        let open = seen.rows.iter().filter(|row| row.is_open()).count();
-        let power: f64 = seen.rows.iter().map(|row| row.power_w).sum();
-        let mut lines = vec![
-            self.paint("1", &format!("chargegate demo   {}", clock(seen.now))),
-            format!(
-                "{} devices online   {open} charging   {} over   {power:.0} W",
-                seen.connected,
-                seen.rows.len() - open
-            ),
-            String::new(),
-            self.paint(
-                "2",
-                &format!(
-                    "{:<14} {:<4} {:<7} {:<BAR$} {:>8} {:>7} {:>7}  {}",
-                    "DEVICE", "PORT", "ORDERED", "PROGRESS", "POWER", "ENERGY", "TIME", "STATE"
-                ),
-            ),
-        ];
-        // What charges comes first, then what ended last; each kind by place, so that rows stay where they are.
-        let charging = seen.rows.iter().filter(|row| row.is_open());
-        let over = seen.rows.iter().rev().filter(|row| !row.is_open());
-        let rows: Vec<&Row> = charging.chain(over).take(most).collect();
-        lines.extend(rows.iter().map(|row| self.port_line(row)));
-        lines.push(String::new());
-        let from = self.news.len().saturating_sub(NEWS);
-        lines.extend(self.news[from..].iter().map(|line| self.paint("2", line)));
+    /// A line for each order whose status is another one than before.
+    fn changes(&mut self, seen: &Seen) -> Vec<String> {
+        let rows = &seen.orders.rows;
+        let is_new = |row: &&Row| self.known.get(&row.serial) != Some(&row.status);
+        let lines = rows.iter().filter(is_new).map(|row| self.line(row, seen.now)).collect();
+        self.known = rows.iter().map(|row| (row.serial, row.status)).collect();
         lines
     }
 
-    fn port_line(&self, row: &Row) -> String {
-        let share = if row.is_open() { progress(row) } else { Some(1.0) };
-        let state = self.state(row);
+    fn line(&self, row: &Row, now: Duration) -> String {
+        let (time, outlet, ordered, state) = (clock(now), outlet(row), ordered(row), self.state(row));
+        // On the screen there is no room for it.
+        let number = if self.setting.on_terminal { String::new() } else { format!("{:<24} ", row.order_no) };
+        let used = match row.status {
+            7 => format!(", {} Wh in {} min", row.energy_wh, row.minutes),
+            _ => String::new(),
+        };
+        format!("{time} {number}{}/{outlet} {ordered:<13} {state}{used}", row.device)
+    }
+
+    fn page(&self, seen: &Seen, width: usize, height: usize) -> Vec<String> {
+        let news = self.news.len().min(height / 5);
+        let room = height.saturating_sub(FRAME + news);
+        let bar = if width < WIDE { 10 } else { 20 };
+        let titles = format!(
+            "{:<14} {:<4} {:<12} {:<bar$} {:>8} {:>7} {:>7}  STATE",
+            "DEVICE", "PORT", "ORDERED", "PROGRESS", "POWER", "ENERGY", "TIME"
+        );
+        let mut lines = self.header(seen).to_vec();
+        lines.push(self.paint("2", &titles));
+        lines.extend(self.table(&seen.orders.rows, room, bar));
+        lines.push(String::new());
+        let newest = self.news.len() - news;
+        lines.extend(self.news[newest..].iter().map(|line| self.paint("2", line)));
+        lines.truncate(height.saturating_sub(1));
+        lines
+    }
+
+    fn header(&self, seen: &Seen) -> [String; 3] {
+        let Orders { rows, older } = &seen.orders;
+        let open = rows.iter().filter(|row| row.is_open()).count();
+        let power: f64 = rows.iter().map(|row| row.power_w).sum();
+        let of = self.setting.length.map_or(String::new(), |length| format!(" of {}", clock(length)));
+        let title = self.paint("1", &format!("chargegate demo   {}{of}", clock(seen.now)));
+        let (speed, connected, devices, over) =
+            (self.setting.speed, seen.connected, self.devices, rows.len() - open + older);
+        [
+            format!("{title}   site time, {speed} times as fast; Ctrl-C ends it"),
+            format!("{connected} of {devices} devices online   {open} charging   {over} over   {power:.0} W"),
+            String::new(),
+        ]
+    }
+
+    /// What charges comes first, oldest on top, then what was ordered last of what is over.
+    fn table(&self, rows: &[Row], room: usize, bar: usize) -> Vec<String> {
+        let open = rows.iter().filter(|row| row.is_open());
+        let over = rows.iter().rev().filter(|row| !row.is_open());
+        let more = rows.iter().filter(|row| row.is_open()).count().saturating_sub(room);
+        let shown = if more > 0 { room.saturating_sub(1) } else { room };
+        let mut lines: Vec<String> = open.chain(over).take(shown).map(|row| self.port_line(row, bar)).collect();
+        match (rows.is_empty(), more) {
+            (true, _) => lines.push("the first orders are about to come".to_owned()),
+            (false, 0) => {}
+            (false, more) => lines.push(self.paint("2", &format!("… and {} more that charge", more + 1))),
+        }
+        lines
+    }
+
+    fn port_line(&self, row: &Row, width: usize) -> String {
         let colour = match row.status {
             2 => "32",
             0 | 9 => "33",
@@ -118,37 +172,21 @@ impl Screen {
             _ => "0",
         };
         format!(
-            "{:<14} {:<4} {:<7} {} {:>6.0} W {:>4} Wh {:>3} min  {}",
+            "{:<14} {:<4} {:<12} {} {:>6.0} W {:>4} Wh {:>3} min  {}",
             row.device,
-            format!("{}{}", row.socket, letter(row.port)),
+            outlet(row),
             ordered(row),
-            self.paint(colour, &bar(share)),
+            self.paint(colour, &bar(progress(row), width)),
             row.power_w,
             row.energy_wh,
             row.minutes,
-            self.paint(colour, &state),
+            self.paint(colour, &self.state(row)),
         )
     }
 
     fn state(&self, row: &Row) -> String {
-        let end = row.end_reason.as_deref().map_or(String::new(), |reason| format!(" {reason}"));
-        let settled = row.settlement.as_deref().map_or(String::new(), |settlement| format!(", {settlement}"));
-        let fault = self.faults.get(&row.device).map_or(String::new(), |fault| format!("  [device: {fault}]"));
-        format!("{}{end}{settled}{fault}", row.word())
-    }
-
-    fn line(&self, row: &Row, now: Duration) -> String {
-        format!(
-            "{}  {}/{}{}  {:<8}  {:>4} Wh {:>3} min  {}",
-            clock(now),
-            row.device,
-            row.socket,
-            letter(row.port),
-            ordered(row),
-            row.energy_wh,
-            row.minutes,
-            self.state(row)
-        )
+        let fault = self.faults.get(&row.device).map_or(String::new(), |fault| format!(" [device: {fault}]"));
+        format!("{}{fault}", state(row))
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -156,152 +194,80 @@ impl Screen {
     }
 }
 
-const fn letter(port: u8) -> char {
-    if port == 0 { 'A' } else { 'B' }
-}
-
-fn clock(now: Duration) -> String {
-    let seconds = now.as_secs();
-    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-}
-
-/// What was ordered, in a word.
-fn ordered(row: &Row) -> String {
-    let plan: Value = serde_json::from_str(&row.plan).unwrap_or_default();
-    let number = |field: &str| plan[field].as_u64().unwrap_or(0);
-    match row.mode.as_str() {
-        "time" => format!("{} min", number("minutes")),
-        "energy" => format!("{} Wh", number("energy_wh")),
-        "tiers" | "fee" => format!("{}.{:02}", number("amount_cents") / 100, number("amount_cents") % 100),
-        other => other.to_owned(),
+/// Width and height of the terminal.
+fn size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        _ => SIZE,
     }
-}
-
-/// How much of what was ordered is there, where that can be told.
-#[expect(clippy::cast_precision_loss, reason = "a share for the eye")]
-fn progress(row: &Row) -> Option<f64> {
-    let plan: Value = serde_json::from_str(&row.plan).ok()?;
-    let share = |done: u32, field: &str| Some(f64::from(done) / plan[field].as_u64()?.max(1) as f64);
-    match row.mode.as_str() {
-        "time" => share(row.minutes, "minutes"),
-        "energy" => share(row.energy_wh, "energy_wh"),
-        _ => None,
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share between 0 and 1")]
-fn bar(share: Option<f64>) -> String {
-    let Some(share) = share else { return "·".repeat(BAR) };
-    let full = (share.clamp(0.0, 1.0) * BAR as f64).round() as usize;
-    format!("{}{}", "█".repeat(full), "░".repeat(BAR - full))
-}
-
-/// Cut to the terminal's width; escape sequences take none.
-fn clip(line: &str, width: usize) -> String {
-    let (mut clipped, mut shown, mut escaped) = (String::new(), 0, false);
-    for letter in line.chars() {
-        if letter == '\x1b' {
-            escaped = true;
-        } else if !escaped {
-            if shown == width {
-                continue;
-            }
-            shown += 1;
-        }
-        clipped.push(letter);
-        if escaped && letter == 'm' {
-            escaped = false;
-        }
-    }
-    clipped
-}
-
-/// How all orders ended, and what became of the faulty devices.
-pub(super) fn summary(out: &mut impl Write, rows: &[Row], members: &[Member]) -> io::Result<()> {
-    let fault_of =
-        |device: &str| members.iter().find(|member| member.id.to_string() == device).and_then(|member| member.fault);
-    let mut ends: BTreeMap<(String, &str), (u32, u32)> = BTreeMap::new();
-    for row in rows {
-        let reason = row.end_reason.clone().unwrap_or_else(|| "-".to_owned());
-        let how = row.settlement.as_deref().unwrap_or("open");
-        let (orders, energy) = ends.entry((format!("{} {reason}", row.word()), how)).or_default();
-        *orders += 1;
-        *energy += row.energy_wh;
-    }
-    let honest = rows.iter().filter(|row| fault_of(&row.device).is_none());
-    let (all, reported) = honest.fold((0, 0), |(all, reported), row| {
-        (all + 1, reported + u32::from(row.settlement.as_deref() == Some("reported")))
-    });
-    writeln!(out, "{} orders; of {all} at honest devices {reported} are completed and reported", rows.len())?;
-    writeln!(out, "\n{:<34} {:<12} {:>6} {:>10}", "ORDERS", "SETTLEMENT", "COUNT", "ENERGY")?;
-    for ((end, how), (orders, energy)) in &ends {
-        writeln!(out, "{end:<34} {how:<12} {orders:>6} {energy:>7} Wh")?;
-    }
-    let faulty: Vec<&Row> = rows.iter().filter(|row| fault_of(&row.device).is_some()).collect();
-    if !faulty.is_empty() {
-        writeln!(out, "\n{:<14} {:<12} WHAT BECAME OF ITS ORDER", "FAULTY DEVICE", "FAULT")?;
-    }
-    for row in faulty {
-        let fault = fault_of(&row.device).map_or("-", |fault| fault.word());
-        let reason = row.end_reason.as_deref().unwrap_or("-");
-        let how = row.settlement.as_deref().unwrap_or("open");
-        writeln!(out, "{:<14} {fault:<12} {} {reason}, {how}, {} Wh", row.device, row.word(), row.energy_wh)?;
-    }
-    out.flush()
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::row_text::tests::row;
     use super::*;
 
-    fn row(status: u8) -> Row {
-        Row {
-            order_no: "demo-1".to_owned(),
-            device: "82241218000000".to_owned(),
-            socket: 1,
-            port: 1,
-            mode: "time".to_owned(),
-            plan: r#"{"mode":"time","minutes":10}"#.to_owned(),
-            status,
-            end_reason: (status == 7).then(|| "time_reached".to_owned()),
-            settlement: (status == 7).then(|| "reported".to_owned()),
-            energy_wh: 20,
-            minutes: 5,
-            power_w: 120.0,
-        }
+    fn screen(on_terminal: bool) -> Screen {
+        let setting = Setting { on_terminal, length: Some(Duration::from_secs(1800)), speed: 60 };
+        Screen { colours: false, ..Screen::new(setting, &[]) }
     }
 
-    fn drawn(screen: &mut Screen, status: u8) -> String {
+    fn seen(rows: Vec<Row>) -> Seen {
+        Seen { now: Duration::from_secs(61), connected: 1, orders: Orders { rows, older: 0 } }
+    }
+
+    fn drawn(screen: &mut Screen, rows: Vec<Row>) -> String {
         let mut out = Vec::new();
-        screen.draw(&mut out, &Seen { now: Duration::from_secs(61), connected: 1, rows: vec![row(status)] }).unwrap();
+        screen.draw(&mut out, &seen(rows)).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn without_a_terminal_each_change_is_one_plain_line() {
-        let mut screen = Screen::new(false, &[]);
-        let line = drawn(&mut screen, 2);
-        assert_eq!(line, "00:01:01  82241218000000/1B  10 min      20 Wh   5 min  charging\n");
-        assert_eq!(drawn(&mut screen, 2), "");
-        assert!(drawn(&mut screen, 7).ends_with("completed time_reached, reported\n"));
+        let mut screen = screen(false);
+        let begun = drawn(&mut screen, vec![Row { minutes: 0, energy_wh: 0, ..row(2) }]);
+        assert_eq!(begun, "00:01:01 demo-1                   82241218000000/1B time 10 min   charging\n");
+        assert_eq!(drawn(&mut screen, vec![row(2)]), "");
+        let over = drawn(&mut screen, vec![row(7)]);
+        assert!(over.ends_with("time 10 min   completed time_reached, reported, 20 Wh in 5 min\n"), "{over}");
     }
 
     #[test]
-    fn half_of_what_was_ordered_is_half_a_bar() {
-        assert_eq!(bar(progress(&row(2))), format!("{}{}", "█".repeat(10), "░".repeat(10)));
-    }
-
-    #[test]
-    fn a_line_is_cut_to_the_width_and_keeps_its_colours_whole() {
-        assert_eq!(clip("\x1b[32mabcdef\x1b[0m", 3), "\x1b[32mabc\x1b[0m");
-    }
-
-    #[test]
-    fn the_summary_counts_how_orders_ended() {
+    fn the_terminal_is_given_back_as_it_was() {
+        let mut screen = screen(true);
         let mut out = Vec::new();
-        summary(&mut out, &[row(7), row(7)], &[]).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        assert!(text.contains("of 2 at honest devices 2 are completed and reported"), "{text}");
-        assert!(text.contains("completed time_reached"), "{text}");
+        screen.end(&mut out).unwrap();
+        assert_eq!(out, b"", "nothing was taken yet");
+        assert!(drawn(&mut screen, vec![]).starts_with(ENTER));
+        assert!(!drawn(&mut screen, vec![]).contains(ENTER));
+        screen.end(&mut out).unwrap();
+        assert_eq!(out, LEAVE.as_bytes());
+    }
+
+    #[test]
+    fn a_page_fits_screens_of_any_height_and_tells_what_it_leaves_out() {
+        let mut screen = screen(true);
+        let rows: Vec<Row> = (0..50).map(|serial| Row { serial, ..row(2) }).collect();
+        drawn(&mut screen, rows.clone());
+        for height in 1..80 {
+            let page = screen.page(&seen(rows.clone()), 100, height);
+            assert!(page.len() < height, "{height}: {}", page.len());
+            let ports = page.iter().filter(|line| line.starts_with("8224")).count();
+            if height >= 12 {
+                let left_out = page.iter().any(|line| *line == format!("… and {} more that charge", 50 - ports));
+                assert_eq!(left_out, ports < 50, "{height}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_port_shows_its_order_its_figures_and_what_is_wrong_with_its_device() {
+        let mut screen = screen(true);
+        screen.faults.insert(row(2).device, "no-end");
+        let page = screen.page(&seen(vec![row(2)]), 80, 24);
+        assert_eq!(page[0], "chargegate demo   00:01:01 of 00:30:00   site time, 60 times as fast; Ctrl-C ends it");
+        assert_eq!(page[1], "1 of 0 devices online   1 charging   0 over   120 W");
+        let line = "82241218000000 1B   time 10 min  █████░░░░░    120 W   20 Wh   5 min  charging [device: no-end]";
+        assert_eq!(page[4], line);
     }
 }

@@ -11,6 +11,8 @@ use chargegate::sim::Member;
 use chargegate::sim::random::Random;
 use serde_json::{Value, json};
 
+use super::super::agent::made_up_id;
+
 /// A start that was rejected, because the port is not known yet or not free, is tried again after so much time.
 const TRY_AGAIN: Duration = Duration::from_secs(20);
 /// Between the orders of a device when the demo has no end.
@@ -35,13 +37,15 @@ pub(super) struct Starter {
     replies: Receiver<Value>,
     orders: Vec<Order>,
     under_way: BTreeMap<String, usize>,
-    /// The demo ends: each device gets one order.
-    ends: bool,
+    /// How the ids of its commands begin: a kept store knows those of earlier demos.
+    mark: String,
+    /// The demo ends: each device gets one order, and none is started after this.
+    latest: Option<Duration>,
 }
 
 impl Starter {
-    /// `length` is how long the demo lasts by its own clock, in seconds; without end when there is none.
-    pub(super) fn connect(socket: &Path, members: &[Member], length: Option<u64>) -> io::Result<Self> {
+    /// `length` is how long the demo lasts by its own clock; without end when there is none.
+    pub(super) fn connect(socket: &Path, members: &[Member], length: Option<Duration>) -> io::Result<Self> {
         let out = UnixStream::connect(socket)?;
         let lines = BufReader::new(out.try_clone()?).lines();
         let (sender, replies) = channel();
@@ -53,8 +57,9 @@ impl Starter {
                 }
             }
         });
-        let orders = plan(members, length);
-        Ok(Self { out, replies, orders, under_way: BTreeMap::new(), ends: length.is_some() })
+        let orders = plan(members, length.map(|length| length.as_secs()));
+        let (under_way, mark) = (BTreeMap::new(), made_up_id());
+        Ok(Self { out, replies, orders, under_way, mark, latest: length.map(|length| length / 2) })
     }
 
     /// Sends what is due, and takes replies.
@@ -74,7 +79,7 @@ impl Starter {
         let order = &mut self.orders[place];
         order.due = None;
         order.attempt += 1;
-        let id = format!("{}-{}", order.member.id, order.attempt);
+        let id = format!("{}-{}-{}", self.mark, order.member.id, order.attempt);
         let mut command = json!({ "id": id, "type": "start_charge", "actor": "demo", "device": order.member.id,
                                   "socket": 1, "port": place % 2 });
         for (field, value) in order.plan() {
@@ -89,8 +94,9 @@ impl Starter {
         let Some(place) = self.under_way.remove(id) else { return };
         let order = &mut self.orders[place];
         if reply["result"] == "rejected" {
-            order.due = Some(now + TRY_AGAIN);
-        } else if !self.ends {
+            let again = now + TRY_AGAIN;
+            order.due = self.latest.is_none_or(|latest| again <= latest).then_some(again);
+        } else if self.latest.is_none() {
             // Busy until this order is over: the port refuses until then.
             order.due = Some(now + PAUSE + Duration::from_secs(order.minutes * 60));
         }
