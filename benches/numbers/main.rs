@@ -79,9 +79,9 @@ fn main() -> ExitCode {
         ("start", start::figures),
         ("quiet", quiet::figures),
         ("flash", flash::figures),
-        ("throughput-50", || throughput::figures(Load { connections: 50, least: 0.5, ..Load::default() })),
-        ("throughput-1000", || throughput::figures(Load { connections: 1000, least: 0.5, ..Load::default() })),
-        ("throughput-5000", || throughput::figures(Load { connections: 5000, least: 0.5, ..Load::default() })),
+        ("throughput-50x1", || throughput::figures(Load { connections: 50, least: 0.5, ..Load::default() })),
+        ("throughput-1000x1", || throughput::figures(Load { connections: 1000, least: 0.5, ..Load::default() })),
+        ("throughput-5000x1", || throughput::figures(Load { connections: 5000, least: 0.5, ..Load::default() })),
         ("throughput-50x16", || throughput::figures(Load { in_flight: 16, least: 0.12, ..Load::default() })),
         ("throughput-slow", || throughput::figures(Load { sync_delay_ms: 10, least: 0.15, ..Load::default() })),
     ];
