@@ -15,7 +15,7 @@ use super::dues::Due;
 use super::held::WhenFull;
 use super::{Site, fatal};
 
-const STOP_IGNORED: &str = "stop_ignored";
+pub(super) const STOP_IGNORED: &str = "stop_ignored";
 
 impl Site {
     /// In the order given.
