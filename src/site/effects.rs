@@ -163,7 +163,7 @@ impl Site {
         // Its device was removed: nothing is left to decide.
         let mut order = order;
         order.is_final = true;
-        order.revision += 1;
+        order.revise();
         let written = self.store.put_order(&mut order);
         self.kept(written)?;
         self.tell(
