@@ -34,8 +34,8 @@ pub fn serve(arguments: &[String]) -> ExitCode {
 pub fn idle() -> Vec<Figure> {
     vec![
         Figure::new("flash: 50 devices idle for a day", idle_day(), "MB", Limit::Most(20.0)),
-        // A flush more or less in the hour makes a few bytes; a status that is written takes fifty.
-        Figure::new("flash: one more status that changed nothing", unchanged(), "bytes", Limit::Most(4.0)),
+        // What it should cost is nothing; a flush more or less in the hour shows as a few bytes.
+        Figure::new("flash: one more status that changed nothing", unchanged(), "bytes", Limit::None),
     ]
 }
 
@@ -50,8 +50,13 @@ pub fn every_5_min() -> Vec<Figure> {
 pub fn every_10_s() -> Vec<Figure> {
     let (in_order, scattered) = (moving_figures("10s", 18, false), moving_figures("10s", 18, true));
     vec![
-        Figure::new("flash: a status that moves, flushed every 10 s", in_order, "bytes", Limit::Most(600.0)),
-        Figure::new("flash: the same, devices in random order", scattered, "bytes", Limit::None),
+        Figure::new(
+            "flash: a status that moves, flushed every 10 s, in key order",
+            in_order,
+            "bytes",
+            Limit::Most(600.0),
+        ),
+        Figure::new("flash: the same, devices in random order", scattered, "bytes", Limit::Most(600.0)),
     ]
 }
 
