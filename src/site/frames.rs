@@ -339,7 +339,7 @@ impl Site {
         cases.find(of_it).map(|case| case.port.key)
     }
 
-    fn load_order(&mut self, key: PortKey, order_no: &OrderNo) -> Result<(), Fatal> {
+    pub(super) fn load_order(&mut self, key: PortKey, order_no: &OrderNo) -> Result<(), Fatal> {
         if self.case(key).is_some_and(|case| case.order(order_no).is_some()) {
             return Ok(());
         }
@@ -668,7 +668,7 @@ fn setting_value(setting: &Setting) -> Value {
 }
 
 /// The report as decisions see it: scaled, no bytes.
-fn report_of(end: &EndReport, unit_wh: u32) -> Report {
+pub(super) fn report_of(end: &EndReport, unit_wh: u32) -> Report {
     let energy = |units: u32| WattHours(units.saturating_mul(unit_wh));
     let tiers: Vec<TierSpent> = end
         .tiers

@@ -136,6 +136,19 @@ impl Store {
         Ok(())
     }
 
+    /// An order has another number now: what was asked and sent about it, and its frames, follow. Reads the whole of
+    /// these tables, which is seldom.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn rename_order(&mut self, was: &OrderNo, is: &OrderNo) -> Result<(), StoreError> {
+        self.write("rename an order", |db| {
+            db.prepare_cached("UPDATE commands SET order_no = ?2 WHERE order_no = ?1")?.execute((was, is))?;
+            db.prepare_cached("UPDATE sendings SET order_no = ?2 WHERE order_no = ?1")?.execute((was, is))
+        })?;
+        self.rename_in_journal(was, is)
+    }
+
     /// Notes a message that was, or is about to be, sent.
     ///
     /// # Errors

@@ -92,6 +92,23 @@ pub struct JournalEntry {
     pub intact: bool,
 }
 
+impl JournalEntry {
+    fn row(&self) -> JournalRow<'_> {
+        JournalRow {
+            at: self.at,
+            up: self.up,
+            device: self.device,
+            socket: self.socket,
+            port: self.port,
+            direction: self.direction,
+            frame: &self.frame,
+            verdict: self.verdict,
+            reason: self.reason.as_deref(),
+            order_no: self.order_no.as_ref(),
+        }
+    }
+}
+
 /// Bytes that the journal takes, kept along instead of asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
@@ -133,6 +150,8 @@ macro_rules! select {
 }
 
 pub(super) const ALL: &str = select!("");
+pub(super) const ALL_IN_ORDER: &str = select!("ORDER BY id");
+pub(super) const ONE: &str = select!("WHERE id = ?1");
 pub(super) const REFUSED: &str =
     select!("WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched') ORDER BY id DESC");
 
@@ -212,6 +231,37 @@ impl Store {
     pub fn journal_after(&self, id: i64, limit: u32) -> Result<Vec<JournalEntry>, StoreError> {
         let sql = select!("WHERE id > ?1 ORDER BY id LIMIT ?2");
         self.read("read the journal", |db| db.prepare_cached(sql)?.query_map((id, limit), entry)?.collect())
+    }
+
+    /// An order has another number now: its frames follow. Reads the whole journal, which is seldom.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn rename_in_journal(&mut self, was: &OrderNo, is: &OrderNo) -> Result<(), StoreError> {
+        self.journal_of_order(was)?.iter().try_for_each(|entry| self.give_frame(entry, is))
+    }
+
+    /// A frame turned out to belong to this order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn frame_is_of(&mut self, id: i64, order_no: &OrderNo) -> Result<(), StoreError> {
+        let found = self.journal_after(id - 1, 1)?.into_iter().find(|entry| entry.id == id);
+        found.map_or(Ok(()), |entry| self.give_frame(&entry, order_no))
+    }
+
+    fn give_frame(&mut self, entry: &JournalEntry, order_no: &OrderNo) -> Result<(), StoreError> {
+        if !entry.intact {
+            // What rotted must not look sound again.
+            return Ok(());
+        }
+        let sum = crc(entry.id, &JournalRow { order_no: Some(order_no), ..entry.row() });
+        let sql = "UPDATE journal SET (order_no, crc) = (?2, ?3) WHERE id = ?1";
+        self.write("write the journal", |db| db.prepare_cached(sql)?.execute(params![entry.id, order_no, sum]))?;
+        let length = |no: &OrderNo| no.as_str().chars().count() as u64;
+        self.journal.bytes += length(order_no);
+        self.journal.bytes -= entry.order_no.as_ref().map_or(0, length);
+        Ok(())
     }
 
     /// How far back the journal is whole: `None` when nothing was ever given up.
@@ -323,19 +373,7 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
         order_no: columns.take()?,
         intact: false,
     };
-    let written = JournalRow {
-        at: entry.at,
-        up: entry.up,
-        device: entry.device,
-        socket: entry.socket,
-        port: entry.port,
-        direction: entry.direction,
-        frame: &entry.frame,
-        verdict: entry.verdict,
-        reason: entry.reason.as_deref(),
-        order_no: entry.order_no.as_ref(),
-    };
-    let sum = crc(entry.id, &written);
+    let sum = crc(entry.id, &entry.row());
     entry.intact = columns.take::<i64>()? == i64::from(sum);
     Ok(entry)
 }

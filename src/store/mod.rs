@@ -17,6 +17,7 @@ mod open;
 mod orders;
 mod ports;
 mod reread;
+mod rereading;
 mod retention;
 mod row;
 mod salvage;
@@ -37,6 +38,7 @@ pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
 pub use open::{APPLICATION_ID, OpenError, version};
+pub use rereading::{Material, Wanted};
 pub use retention::Dropped;
 
 /// Bounds of the store (contract §3 `store.*`).
