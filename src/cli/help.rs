@@ -103,6 +103,19 @@ const COMMANDS: &[Help] = &[
         details: "  --json         an array of objects instead of a table\n",
     },
     Help {
+        name: "redecode",
+        usage: "redecode [--apply] [--json]",
+        summary: "read old end reports again, tell what they would book otherwise",
+        details: "  \
+--apply        have the running agent book it, as corrections
+  --json         an array of objects instead of one line each
+
+Reads with the present decoder and configuration. Exit code 1 when there is something to book; with --apply, when not
+all of it was booked.
+
+",
+    },
+    Help {
         name: "decode",
         usage: "decode [HEX...]",
         summary: "explain frames field by field",

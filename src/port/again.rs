@@ -29,9 +29,8 @@ impl Desk<'_> {
     /// It was open then, accepted, and never got a number: it takes a report whose number was not seen there before.
     fn of_one_closed_without_number(&mut self, report: &Report) -> ReportFate {
         let (wall, now) = self.at();
-        let seen = report.number.is_some_and(|number| {
-            self.case.orders.iter().any(|entry| entry.order.has_number(number))
-        });
+        let seen =
+            report.number.is_some_and(|number| self.case.orders.iter().any(|entry| entry.order.has_number(number)));
         let Some(index) = self.newest_index().filter(|_| !seen) else { return ReportFate::Nobody };
         let order = self.peek(index);
         let was_open = order.was_accepted() && order.course.closed.is_some_and(|closed| closed >= now);

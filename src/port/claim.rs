@@ -19,9 +19,12 @@ impl Desk<'_> {
             order.plan = Some(plan);
             self.apply_plan(index);
         }
-        if self.case.memory().and_then(|memory| memory.stop.as_ref()).is_some_and(|stop| {
-            stop.order_no.as_ref() == Some(order_no)
-        }) && let Some(stop) = self.memory().stop.as_mut()
+        if self
+            .case
+            .memory()
+            .and_then(|memory| memory.stop.as_ref())
+            .is_some_and(|stop| stop.order_no.as_ref() == Some(order_no))
+            && let Some(stop) = self.memory().stop.as_mut()
         {
             stop.order_no = Some(new.clone());
         }

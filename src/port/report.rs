@@ -328,7 +328,12 @@ fn is_booked(order: &Order, report: &Report) -> bool {
 }
 
 /// The first that fits (contract §4 `end_reason`).
-pub(super) fn reason_of(order: &Order, report: &Report, stopped: Option<EndReason>, terms: &super::Terms<'_>) -> EndReason {
+pub(super) fn reason_of(
+    order: &Order,
+    report: &Report,
+    stopped: Option<EndReason>,
+    terms: &super::Terms<'_>,
+) -> EndReason {
     let status = crate::bkv::StatusByte(report.raw_status);
     let from_status = [
         (status.metering_fault(), EndReason::MeteringFault),

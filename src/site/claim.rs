@@ -13,12 +13,7 @@ use super::commands::Step;
 use super::held::WhenFull;
 
 impl Site {
-    pub(super) fn claim_order(
-        &mut self,
-        id: &str,
-        claim: &Claim,
-        now: Now,
-    ) -> Result<Result<Step, Problem>, Fatal> {
+    pub(super) fn claim_order(&mut self, id: &str, claim: &Claim, now: Now) -> Result<Result<Step, Problem>, Fatal> {
         let Some(order) = self.find_order(&claim.order_no)? else {
             return Ok(Err(Problem::of(Code::UnknownOrder, "order_no", "no order has this number")));
         };

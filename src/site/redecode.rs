@@ -170,19 +170,13 @@ impl Rereading<'_> {
     }
 
     /// The port as it was when the frame came: no order that began later.
-    fn at_desk<R>(
-        &self,
-        entry: &JournalEntry,
-        key: PortKey,
-        decide: impl FnOnce(&mut Desk<'_>) -> R,
-    ) -> (R, Case) {
+    fn at_desk<R>(&self, entry: &JournalEntry, key: PortKey, decide: impl FnOnce(&mut Desk<'_>) -> R) -> (R, Case) {
         let mut case = Case::new(Port::unseen(key));
         let orders = self.orders.get(&key).into_iter().flatten();
         case.take_in(orders.filter(|order| order.created_up <= entry.up).cloned().collect());
         let model = self.model(key.device);
         let reason = |code| self.config.end_reason(code, model).and_then(EndReason::from_word);
-        let terms =
-            terms(self.config, self.quirks(key.device), &self.material.downtime, UpTime::default(), &reason);
+        let terms = terms(self.config, self.quirks(key.device), &self.material.downtime, UpTime::default(), &reason);
         let now = Now { up: entry.up, wall: entry.at, synchronized: false };
         let (mut names, mut effects) = (NoNames, Vec::new());
         let mut desk = Desk {
@@ -203,7 +197,7 @@ impl Rereading<'_> {
         let place = of_port.iter().position(|order| order.serial == corrected.serial)?;
         let stands = std::mem::replace(&mut of_port[place], corrected.clone());
         let first = self.done.insert(corrected.serial);
-        first.then(|| Correction { frame: entry.id, came: entry.at, verdict: entry.verdict, stands, corrected })
+        first.then_some(Correction { frame: entry.id, came: entry.at, verdict: entry.verdict, stands, corrected })
     }
 
     fn model(&self, device: DeviceId) -> Option<&str> {
