@@ -50,6 +50,8 @@ pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The longest that an answer waits for others to share its commit.
 pub const COMMIT_WAIT: Duration = Duration::from_millis(50);
+/// From the end of a commit to the next one at least, so that a busy site shares them on a fast disk, too.
+pub const COMMIT_DISTANCE: Duration = Duration::from_millis(3);
 /// At the end, how long replies may take to leave.
 pub const END_FLUSH: Duration = Duration::from_secs(1);
 /// A warning that repeats itself is given once in this time, with a count.
@@ -81,5 +83,6 @@ const _: () = assert!(CONTROL_CLIENTS >= 128, "as promised");
 const _: () = assert!(FIRST_CLIENT_SLOT + CONTROL_CLIENTS <= FIRST_OTHER_SLOT && FIRST_OTHER_SLOT <= 0xffff);
 const _: () = assert!(ACCEPTS_A_TURN < BACKLOG as usize && BACKLOG >= 1024);
 const _: () = assert!(LONGEST_SLEEP.as_millis() <= i32::MAX as u128);
+const _: () = assert!(COMMIT_DISTANCE.as_millis() < COMMIT_WAIT.as_millis());
 const _: () = assert!(END_FLUSH.as_millis() + COMMIT_WAIT.as_millis() < 5000, "the end takes less than 5 s");
 const _: () = assert!(REPETITION_MS < REPORT_MATCHES_FOR_MS && NOTE_UP_TIME_MS <= 60_000);

@@ -354,7 +354,7 @@ impl Server {
         let began = self.stopwatch.elapsed();
         core.commit(now)?;
         let ended = self.stopwatch.elapsed();
-        self.pace.committed(ended - began);
+        self.pace.committed(began, ended);
         self.send_outputs(core, now)?;
         self.pace.note(core.wants_commit(), ended);
         Ok(())

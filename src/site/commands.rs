@@ -247,6 +247,7 @@ impl Site {
     }
 
     fn stop_charge(&mut self, id: &str, actor: &str, stop: Stop, now: Now) -> Result<Result<Step, Problem>, Fatal> {
+        let field = if matches!(stop, Stop::Order(_)) { "order_no" } else { "expect_order_no" };
         let (key, order_no) = match stop {
             Stop::Order(order_no) => match self.find_order(&order_no)? {
                 Some(order) => (order.port, Some(order_no)),
@@ -261,11 +262,11 @@ impl Site {
             }
         };
         if self.case(key).is_none() {
-            return Ok(Err(Problem::new(Code::OrderNotOpen, "the order is over and its device was removed")));
+            return Ok(Err(Problem::of(Code::OrderNotOpen, field, "the order is over and its device was removed")));
         }
         self.load_history(key, &[], now)?;
         if let Some(order_no) = &order_no
-            && let Err(problem) = self.judge_stoppable(key, order_no)
+            && let Err(problem) = self.judge_stoppable(key, order_no, field)
         {
             return Ok(Err(problem));
         }
@@ -288,9 +289,8 @@ impl Site {
     }
 
     /// Open, or the newest of its port and closed provisionally.
-    fn judge_stoppable(&self, key: PortKey, order_no: &OrderNo) -> Result<(), Problem> {
-        let not_open =
-            || Problem::of(Code::OrderNotOpen, "order_no", "the order is over, or another one is on the port");
+    fn judge_stoppable(&self, key: PortKey, order_no: &OrderNo, field: &str) -> Result<(), Problem> {
+        let not_open = || Problem::of(Code::OrderNotOpen, field, "the order is over, or another one is on the port");
         let case = self.case(key).ok_or_else(not_open)?;
         let newest = case.orders.last().map(|entry| &entry.order.order_no) == Some(order_no);
         let stoppable = case.order(order_no).is_some_and(|order| {

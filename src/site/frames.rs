@@ -45,8 +45,10 @@ impl Site {
         if let Some(gateway) = self.devices.get_mut(&id) {
             gateway.record.heard = Some(now.up);
             gateway.record.last_seen = Some(now.wall);
+            if !std::mem::replace(&mut gateway.seen, true) {
+                self.device_touched(id, false, now);
+            }
         }
-        self.device_touched(id, false, now);
         match Uplink::decode(frame) {
             Ok(message) => self.handle_message(conn, id, frame, message, now)?,
             Err(error) => self.handle_nonsense(conn, id, frame, &error, now)?,
@@ -188,12 +190,14 @@ impl Site {
         } else {
             self.socket_heard(id, socket, now)?;
         }
+        let last_question = self.asks.get(&(id, socket)).and_then(|ask| ask.last_sent);
         let mut notable = Notable::default();
         for reading in status.ports.iter() {
             let key = PortKey { device: id, socket, port: reading.port };
             self.know_port(key, now);
             if reading.status.online() {
-                self.handle_reading(key, reading, answers, &mut notable, now)?;
+                let asked = Asked { answers, last_question };
+                self.handle_reading(key, reading, asked, &mut notable, now)?;
             } else {
                 self.at_port(key, now, |desk| desk.left())?;
             }
@@ -201,7 +205,9 @@ impl Site {
         if answers.is_some() {
             self.answer_queries(id, socket, now)?;
             for key in self.ports_of(id, socket) {
-                self.at_port(key, now, |_| ())?;
+                // A port of which the answer says nothing is asked as much as if none had come.
+                let unsaid = answers.filter(|_| status.port(key.port).is_none());
+                self.at_port(key, now, |desk| unsaid.map_or((), |question| desk.question_failed(question.sent)))?;
             }
         }
         let reason = self.notes.first().copied().or(has_strange_keys.then_some("a key that nobody knows"));
@@ -225,13 +231,13 @@ impl Site {
         &mut self,
         key: PortKey,
         reading: &PortReading,
-        answers: Option<Answered>,
+        asked: Asked,
         notable: &mut Notable,
         now: Now,
     ) -> Result<(), Fatal> {
-        let last_question = self.asks.get(&(key.device, key.socket)).and_then(|ask| ask.last_sent);
-        let unit = self.gateway(key.device).map_or(1, |gateway| gateway.quirks.energy_unit_wh);
-        let Some(case) = self.case(key) else { return Ok(()) };
+        let Some(gateway) = self.gateway(key.device) else { return Ok(()) };
+        let Some(case) = gateway.node(key.socket).and_then(|node| node.case(key.port)) else { return Ok(()) };
+        let unit = gateway.quirks.energy_unit_wh;
         let port = &case.port;
         let changed = port.raw_status != Some(reading.status.0) || port.business_no != reading.business_no;
         let settled = case.open_order().is_some_and(|order| {
@@ -250,15 +256,17 @@ impl Site {
             energy: WattHours(u32::from(reading.energy_units.0).saturating_mul(unit)),
             minutes: reading.minutes,
         };
+        let Asked { answers, last_question } = asked;
         let read = Reading { raw: reading.status.0, number: reading.business_no, figures, answers, last_question };
+        if !(changed || watched) {
+            return self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read)).map(drop);
+        }
         let order_before = self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
         self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read))?;
-        if changed || watched {
-            notable.is = true;
-            notable.port = notable.port.or(Some(key));
-            let order_after = || self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
-            notable.order_no = notable.order_no.take().or(order_before).or_else(order_after);
-        }
+        notable.is = true;
+        notable.port = notable.port.or(Some(key));
+        let order_after = || self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
+        notable.order_no = notable.order_no.take().or(order_before).or_else(order_after);
         Ok(())
     }
 
@@ -285,7 +293,13 @@ impl Site {
         record.rssi = Some(status.rssi);
         record.last_seen = Some(now.wall);
         record.heard = Some(now.up);
-        self.socket_touched(id, status.socket, is_new || other_firmware, now);
+        let seen = std::mem::replace(&mut node.seen, true);
+        if is_new || other_firmware {
+            self.socket_touched(id, status.socket, true, now);
+        }
+        if !seen {
+            self.socket_touched(id, status.socket, false, now);
+        }
         if other_firmware { self.judge_policies(id, now) } else { Ok(()) }
     }
 
@@ -538,11 +552,11 @@ impl Site {
         let start = start_of(key, plan, gateway.quirks.tiers_command);
         let bytes = start.encode(key.device, message_id);
         self.keep_sent(key, &bytes, Some(order_no), now)?;
-        self.held.send(conn, |out| out.extend_from_slice(&bytes));
+        self.held.send_start(conn, key, &bytes);
         Ok(())
     }
 
-    /// Switches a port off, at once: stops wait for nothing.
+    /// Switches a port off, at once: stops wait for nothing but the start that they are to undo.
     pub(super) fn send_stop(
         &mut self,
         key: PortKey,
@@ -554,7 +568,11 @@ impl Site {
         let Some(conn) = self.gateway(key.device).and_then(|gateway| gateway.conn) else { return Ok(()) };
         let off = Downlink::Switch(Switch { socket: key.socket, port: key.port, order: SwitchOrder::Off });
         let bytes = off.encode(key.device, message_id);
-        self.ready.send(conn, |out| out.extend_from_slice(&bytes));
+        if self.held.has_start(key) {
+            self.held.send(conn, |out| out.extend_from_slice(&bytes));
+        } else {
+            self.ready.send(conn, |out| out.extend_from_slice(&bytes));
+        }
         self.keep_sent(key, &bytes, order_no, now)
     }
 
@@ -645,6 +663,13 @@ impl<'a> Noted<'a> {
             order_no: None,
         }
     }
+}
+
+/// What a status answers, and when its socket was last asked.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    answers: Option<Answered>,
+    last_question: Option<crate::clock::UpTime>,
 }
 
 /// Why a status goes into the journal: something changed, or an order hangs on it.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::command::{Code, Problem, Reply};
+use crate::ids::PortKey;
 use crate::turn::{ClientId, ConnId, Outputs};
 
 /// What becomes of a reply when the disk is full and the commit is taken back.
@@ -26,6 +27,8 @@ struct HeldReply {
 #[derive(Debug, Default)]
 pub(super) struct Held {
     frames: Outputs,
+    /// Ports whose start is among the frames.
+    starts: Vec<PortKey>,
     replies: Vec<HeldReply>,
 }
 
@@ -39,6 +42,17 @@ impl Held {
         self.frames.send(to, write);
     }
 
+    /// The start of a port.
+    pub(super) fn send_start(&mut self, to: ConnId, key: PortKey, bytes: &[u8]) {
+        self.starts.push(key);
+        self.send(to, |out| out.extend_from_slice(bytes));
+    }
+
+    /// Whether a start of this port waits: what is to come after it has to wait as well.
+    pub(super) fn has_start(&self, key: PortKey) -> bool {
+        self.starts.contains(&key)
+    }
+
     /// A reply to one client.
     pub(super) fn reply(&mut self, client: ClientId, id: &str, line: &str, when_full: WhenFull) {
         self.replies.push(HeldReply { client, id: id.to_owned(), line: line.to_owned(), when_full });
@@ -47,6 +61,7 @@ impl Held {
     /// It is durable: everything may be said.
     pub(super) fn release(&mut self, ready: &mut Outputs) {
         ready.append(&mut self.frames);
+        self.starts.clear();
         for reply in self.replies.drain(..) {
             ready.reply(reply.client, reply.line.as_bytes());
         }
@@ -55,6 +70,7 @@ impl Held {
     /// It was taken back: devices repeat, clients are told. Clients of commands under way are told as well.
     pub(super) fn take_back(&mut self, waiting: BTreeMap<String, Vec<ClientId>>, ready: &mut Outputs) {
         self.frames.clear();
+        self.starts.clear();
         for reply in self.replies.drain(..) {
             match reply.when_full {
                 WhenFull::Give => ready.reply(reply.client, reply.line.as_bytes()),

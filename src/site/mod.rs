@@ -45,6 +45,8 @@ struct Gateway {
     record: Device,
     conn: Option<ConnId>,
     quirks: Quirks,
+    /// It stands among those whose last sign of life is to be written.
+    seen: bool,
     /// By number. A vector, as most devices have one socket or few.
     nodes: Vec<Node>,
 }
@@ -53,6 +55,8 @@ struct Gateway {
 #[derive(Debug)]
 struct Node {
     record: Socket,
+    /// As [`Gateway::seen`].
+    seen: bool,
     cases: Vec<Case>,
 }
 
@@ -81,7 +85,7 @@ impl Quirks {
 impl Gateway {
     fn new(record: Device, config: &Config) -> Self {
         let quirks = Quirks::of(config, record.model.as_deref().or(config.devices.default_model.as_deref()));
-        Self { record, conn: None, quirks, nodes: Vec::new() }
+        Self { record, conn: None, quirks, seen: false, nodes: Vec::new() }
     }
 
     fn node(&self, no: SocketNo) -> Option<&Node> {
@@ -98,7 +102,7 @@ impl Gateway {
             Err(place) => {
                 self.nodes.reserve_exact(1);
                 let record = Socket::new(self.record.id, no);
-                self.nodes.insert(place, Node { record, cases: Vec::new() });
+                self.nodes.insert(place, Node { record, seen: false, cases: Vec::new() });
                 place
             }
         };
@@ -297,12 +301,12 @@ impl Site {
         let (is, counts) = (case.whole_dirty(), case.counts_time());
         if is > was {
             self.keeping.touched(key, is);
+            if is == Dirty::Figures {
+                self.figures_moved(now);
+            }
         }
         if counts != self.counting.contains(&key) {
             let _ = if counts { self.counting.insert(key) } else { self.counting.remove(&key) };
-        }
-        if is == Dirty::Figures {
-            self.figures_moved(now);
         }
         self.carry_out(key, &mut effects, now)?;
         effects.clear();

@@ -123,7 +123,7 @@ impl Site {
     pub(super) fn device_touched(&mut self, id: DeviceId, changed: bool, now: Now) {
         if changed {
             self.keeping.devices.insert(id);
-        } else if !self.keeping.devices.contains(&id) {
+        } else {
             self.keeping.devices_seen.insert(id);
             self.figures_moved(now);
         }
@@ -133,7 +133,7 @@ impl Site {
     pub(super) fn socket_touched(&mut self, id: DeviceId, socket: SocketNo, changed: bool, now: Now) {
         if changed {
             self.keeping.sockets.insert((id, socket));
-        } else if !self.keeping.sockets.contains(&(id, socket)) {
+        } else {
             self.keeping.sockets_seen.insert((id, socket));
             self.figures_moved(now);
         }
@@ -250,8 +250,7 @@ impl Site {
         self.keeping.damage = None;
         if std::mem::take(&mut self.keeping.flush) {
             written.append(&mut self.keeping.port_figures);
-            self.keeping.sockets_seen.clear();
-            self.keeping.devices_seen.clear();
+            self.last_seen_is_written();
             self.dues.set(Due::Flush, None, now.up);
         }
         if std::mem::take(&mut self.keeping.up_time) {
@@ -271,6 +270,19 @@ impl Site {
             self.dues.set(Due::AlertClear, Some(clear_at), now.up);
         }
         self.keep_time_noted(now);
+    }
+
+    fn last_seen_is_written(&mut self) {
+        for id in std::mem::take(&mut self.keeping.devices_seen) {
+            if let Some(gateway) = self.devices.get_mut(&id) {
+                gateway.seen = false;
+            }
+        }
+        for (id, socket) in std::mem::take(&mut self.keeping.sockets_seen) {
+            if let Some(node) = self.devices.get_mut(&id).and_then(|gateway| gateway.node_mut(socket)) {
+                node.seen = false;
+            }
+        }
     }
 
     /// Up-time is noted every minute while an order, a hold or an owed stop counts on it.

@@ -9,7 +9,11 @@ mod bytes;
 mod frames;
 mod orders;
 mod presence;
+mod process;
+mod restarts;
 mod scaled;
+mod starts;
+mod stops;
 
 use serde_json::Value;
 

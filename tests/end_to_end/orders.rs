@@ -1,34 +1,28 @@
 //! Orders from start to settlement: the real program, real sockets, a device that says what it is told to.
 
-use chargegate::agent::Agent as Inside;
 use chargegate::bkv::{
     Abnormal, CardNo, CardPlan, CardSwipe, Downlink, EnergyUnits, Extras, FeeEnd, Key, ResultByte, Sequence, Setting,
     SettingValue, StatusByte, SwitchOrder, Uplink,
 };
 use chargegate::clock::{Clock, UpTime};
-use chargegate::config::Config;
 use chargegate::ids::{BusinessNo, Cents, DeciWatts, MessageId, Minutes, PortNo, WattHours};
 use serde_json::{Value, json};
 
 use crate::code;
+use crate::scaled::Scaled;
 use crate::support::{self, Agent, Client, Device, FAST, IDLE, charging, end_of, id, socket, start, wait_for};
 
 /// The seed's first scene, on a clock sixty times as fast: every figure is right.
 #[test]
 fn a_seven_minute_charge_with_statuses_and_end_report_has_every_figure_right() {
-    const SPEED: u32 = 60;
-    let agent = Agent::prepare("");
-    let config = Config::load(&agent.path("agent.toml")).unwrap();
-    let inside = Inside::open(config, SPEED).unwrap();
-    let handle = inside.handle();
-    let running = std::thread::spawn(move || inside.run(None));
-    let mut device = Device::idle(&agent);
-    let order_no = device.run_order(&agent, 26, 7);
-    let clock = Clock::scaled(UpTime(0), SPEED);
+    let inside = Scaled::start(60, "");
+    let agent = &inside.agent;
+    let mut device = Device::idle(agent);
+    let order_no = device.run_order(agent, 26, 7);
+    let begun = inside.now();
     for minute in 0..7 {
         device.status(charging(26, u16::try_from(minute * 2).unwrap(), minute));
-        let next = UpTime(u64::from(minute + 1) * 60_000);
-        wait_for("the next minute", || (clock.now().up >= next).then_some(()));
+        inside.wait_until(begun + u64::from(minute + 1) * 60_000);
     }
     device.ends(0xb0, 26, 14, 7);
     device.status(IDLE);
@@ -47,8 +41,6 @@ fn a_seven_minute_charge_with_statuses_and_end_report_has_every_figure_right() {
     assert_eq!(agent.events("order"), ["order.started", "order.completed"]);
     let port = agent.rows("SELECT status, business_no, power_w FROM ports").pop().unwrap();
     assert_eq!((&port["status"], &port["business_no"]), (&json!(9), &Value::Null));
-    handle.stop();
-    running.join().unwrap().unwrap();
 }
 
 #[test]

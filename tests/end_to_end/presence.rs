@@ -135,7 +135,10 @@ fn a_socket_without_radio_is_offline_by_itself_and_that_ends_no_order() {
     assert_eq!(agent.rows("SELECT online FROM devices")[0]["online"], 1);
     assert_eq!(agent.order()["status"], 2);
     let stop = agent.command(json!({ "type": "stop_charge", "device": id(), "socket": 1, "port": 0 }));
-    assert_eq!((code(&stop), &stop["data"]), (("failed", "device_offline", None), &json!({ "stop_owed": true })));
+    assert_eq!(
+        (code(&stop), &stop["data"]),
+        (("failed", "device_offline", Some("socket")), &json!({ "stop_owed": true }))
+    );
     let query = agent.command(json!({ "type": "query_status", "device": id(), "socket": 1 }));
     assert_eq!(code(&query), ("rejected", "device_offline", Some("socket")));
     device.status(charging(26, 2, 0));

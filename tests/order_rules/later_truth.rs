@@ -195,6 +195,7 @@ fn a_provisional_close_becomes_an_estimate_although_a_later_order_begins() {
     scene.pass(1000);
     let message_id = scene.start(Plan::Time { minutes: 60 });
     scene.answer(message_id, true, 27);
+    scene.case.orders.iter_mut().for_each(|entry| entry.dirty = Dirty::Clean);
     scene.case.let_go();
     scene.run(MINUTE);
     assert_eq!(scene.order_at(0).settlement, Some(Settlement::Estimated));

@@ -22,8 +22,8 @@ use chargegate::ids::{
 };
 use chargegate::order::{EndReason, Flag, Order, OrderStatus, Plan, PowerTier, Settlement, Source};
 use chargegate::port::{
-    Answered, Case, Desk, Downtime, Effect, Figures, Names, OrderEvent, Outcome, Port, PortStatus, Reach, Reading,
-    Refusal, Report, ReportFate, Terms,
+    Answered, Case, Desk, Dirty, Downtime, Effect, Figures, Names, OrderEvent, Outcome, Port, PortStatus, Reach,
+    Reading, Refusal, Report, ReportFate, Terms,
 };
 use chargegate::sim::Random;
 

@@ -225,7 +225,7 @@ fn what_charges_after_a_cancelled_start_is_stopped_by_the_starts_own_stop() {
     scene.start(Plan::Time { minutes: 60 });
     scene.stop(Some("order-1"));
     scene.stop_answered(false);
-    for round in 2..4 {
+    for round in 2..6 {
         scene.pass(30_000);
         scene.shows(0xb0, 31, 1, 1, To::Question);
         assert_eq!(scene.sent_stops().len(), round);

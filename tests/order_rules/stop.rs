@@ -119,6 +119,18 @@ fn tries_of_one_stop_that_stays_unanswered_count_once() {
 }
 
 #[test]
+fn statuses_after_the_same_stop_count_it_once() {
+    let mut scene = Scene::charging(26, 900);
+    scene.stop(Some("order-1"));
+    scene.stop_answered(true);
+    for _ in 0..5 {
+        scene.pass(5000);
+        scene.shows(0xb0, 26, 0, 0, To::Nothing);
+    }
+    assert_eq!(scene.case.port.memory.as_ref().unwrap().stop.as_ref().unwrap().in_vain, 1);
+}
+
+#[test]
 fn an_order_that_is_stopping_stays_so_when_the_next_stop_is_refused() {
     let mut scene = Scene::charging(26, 900);
     scene.stop(Some("order-1"));
@@ -214,25 +226,29 @@ fn a_moment_of_idle_does_not_forget_the_stop_of_a_running_order() {
 }
 
 #[test]
-fn no_stop_goes_out_for_an_order_while_a_later_one_owns_the_session() {
-    for (shown, stops) in [(0, 0), (44, 1)] {
+fn behind_a_later_order_a_stop_goes_out_only_while_the_port_shows_its_own_number() {
+    let behind = || {
         let mut scene = Scene::idle();
         let late = scene.start(Plan::Time { minutes: 60 });
         scene.answer(late, false, 0);
         let message_id = scene.start(Plan::Time { minutes: 60 });
         scene.answer(message_id, true, 27);
-        if shown == 0 {
-            scene.leaves();
-            scene.run(5 * MINUTE);
-            scene.returns();
-        } else {
-            scene.report(0x98, 27, 0, 0);
-            scene.shows(0xb0, shown, 0, 0, To::Nothing);
-        }
-        scene.effects.clear();
+        (scene, late)
+    };
+    for (shown, stops) in [(44, 1), (45, 0), (0, 0)] {
+        let (mut scene, late) = behind();
+        scene.report(0x98, 27, 0, 0);
+        scene.shows(if shown == 0 { 0x80 } else { 0xb0 }, shown, 0, 0, To::Nothing);
         scene.answer(late, true, 44);
-        assert_eq!(scene.sent_stops().len(), stops, "only while the port shows its own number");
+        assert_eq!(scene.sent_stops().len(), stops, "the port shows {shown}");
     }
+    let (mut scene, late) = behind();
+    scene.leaves();
+    scene.run(5 * MINUTE);
+    scene.returns();
+    scene.shows(0xb0, 44, 0, 0, To::Nothing);
+    scene.answer(late, true, 44);
+    assert!(scene.sent_stops().is_empty(), "a later one owns the session, whatever number is shown");
 }
 
 #[test]
