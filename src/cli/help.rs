@@ -64,13 +64,14 @@ const COMMANDS: &[Help] = &[
     Help { name: "ports", usage: "ports [--device ID] [--since 24h] [--json]", summary: "the ports", details: FILTERS },
     Help {
         name: "orders",
-        usage: "orders [--open] [--device ID] [--since 24h] [--json]",
-        summary: "the orders",
+        usage: "orders [--open] [--device ID] [--since 24h] [--json] | orders --explain ORDER_NO [--json]",
+        summary: "the orders, or the story of one",
         details: "  \
 --open         only pending, charging and stopping ones
   --device ID    only of this device
   --since 24h    only those that ran or ended since then
   --json         an array of objects instead of a table
+  --explain NO   the story of one order: commands, frames, decisions and the rules that made them
 ",
     },
     Help {

@@ -6,6 +6,7 @@ mod check;
 mod command;
 mod decode;
 mod demo;
+mod explain;
 mod failure;
 mod help;
 mod listing;

@@ -89,6 +89,19 @@ macro_rules! select_sendings {
 pub(super) const ALL: &str = select!("");
 pub(super) const ALL_SENDINGS: &str = select_sendings!("");
 pub(super) const BY_ID: &str = select!("WHERE id = ?1");
+/// What was asked about an order, under one of the numbers in the JSON list `?1`, or of its socket while it lived. Who
+/// only looked at it is no part of its story.
+pub(super) const OF_ORDER: &str = select!(
+    "WHERE type NOT IN ('get_order', 'get_snapshot')
+       AND (order_no IN (SELECT value FROM json_each(?1))
+            OR json_extract(payload, '$.order_no') IN (SELECT value FROM json_each(?1))
+            OR json_extract(payload, '$.new_order_no') IN (SELECT value FROM json_each(?1))
+            OR json_extract(payload, '$.expect_order_no') IN (SELECT value FROM json_each(?1))
+            OR type = 'redecode'
+            OR type IN ('query_status', 'stop_charge') AND created_up BETWEEN ?4 AND ?5
+               AND json_extract(payload, '$.device') = ?2 AND json_extract(payload, '$.socket') = ?3)
+     ORDER BY rowid"
+);
 pub(super) const SET_REPLY: &str = "UPDATE commands SET reply = ?2, order_no = coalesce(?3, order_no) WHERE id = ?1";
 pub(super) const SENDING: &str = select_sendings!("WHERE message_id = ?1 AND device_id = ?2");
 

@@ -151,6 +151,9 @@ macro_rules! select {
 
 pub(super) const ALL: &str = select!("");
 pub(super) const ALL_IN_ORDER: &str = select!("ORDER BY id");
+/// The frames under one of the numbers in the JSON list `?1`, and those of a device since a moment.
+pub(super) const OF_ORDER: &str =
+    select!("WHERE order_no IN (SELECT value FROM json_each(?1)) OR device_id = ?2 AND up >= ?3 ORDER BY id");
 pub(super) const ONE: &str = select!("WHERE id = ?1");
 pub(super) const REFUSED: &str =
     select!("WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched') ORDER BY id DESC");
@@ -269,15 +272,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn journal_whole_since(&self) -> Result<Option<UpTime>, StoreError> {
-        // Ids begin at 1: a journal that still has its first row has all of them.
-        let sql = "SELECT CASE WHEN id > 1 THEN up END FROM journal ORDER BY id LIMIT 1";
-        let given_up: Option<UpTime> = self.read("read the journal", |db| {
-            let mut statement = db.prepare_cached(sql)?;
-            let mut rows = statement.query([])?;
-            rows.next()?.map_or(Ok(None), |row| row.get(0))
-        })?;
-        // Frames that a damaged file has lost may be missing anywhere before.
-        Ok(given_up.max(self.meta(Meta::JournalWholeSince)?))
+        self.read("read the journal", whole_since)
     }
 
     /// Bytes that the journal takes.
@@ -292,6 +287,19 @@ impl Store {
         self.journal.bytes = self.journal.bytes.saturating_sub(freed);
         Ok(())
     }
+}
+
+/// How far back the journal is whole.
+pub(super) fn whole_since(db: &Connection) -> rusqlite::Result<Option<UpTime>> {
+    // Ids begin at 1: a journal that still has its first row has all of them.
+    let sql = "SELECT CASE WHEN id > 1 THEN up END FROM journal ORDER BY id LIMIT 1";
+    let given_up: Option<UpTime> = {
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        rows.next()?.map_or(Ok(None), |row| row.get(0))?
+    };
+    // Frames that a damaged file has lost may be missing anywhere before.
+    Ok(given_up.max(super::open::meta(db, Meta::JournalWholeSince)?))
 }
 
 /// The sum of all rows: reads them all.

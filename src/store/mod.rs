@@ -21,6 +21,7 @@ mod rereading;
 mod retention;
 mod row;
 mod salvage;
+mod story;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
 pub use open::{APPLICATION_ID, OpenError, version};
 pub use rereading::{Material, Wanted};
 pub use retention::Dropped;
+pub use story::Records;
 
 /// Bounds of the store (contract §3 `store.*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
