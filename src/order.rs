@@ -546,7 +546,7 @@ impl Order {
             end_reason: None,
             settlement: None,
             is_final: false,
-            revision: 0,
+            revision: 1,
             verdict: None,
             energy_wh: None,
             energy_max_wh: None,
@@ -585,6 +585,13 @@ impl Order {
     /// Whether the device accepted the start (or the session was adopted).
     pub fn was_accepted(&self) -> bool {
         self.start_time.is_some()
+    }
+
+    /// What was told of it changes: that counts from the first close on, which is 1 like all before it.
+    pub const fn revise(&mut self) {
+        if self.course.closed.is_some() || self.revision > 1 {
+            self.revision += 1;
+        }
     }
 
     /// What can never be: no decision leaves an order so, and one that was read so is damaged.

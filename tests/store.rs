@@ -409,7 +409,7 @@ fn others_read_units_words_and_nulls() {
                     FROM orders WHERE order_no = 'A-1'";
     let expected = r#"220.4 231.1 [{"minutes":61,"energy_wh":1234}] ["implausible_energy","reused_number"] corrected"#;
     assert_eq!(read(closed), expected);
-    let open = "SELECT flags = '[]' AND status = 9 AND final = 0 AND revision = 0 AND coalesce(energy_wh, minutes,
+    let open = "SELECT flags = '[]' AND status = 9 AND final = 0 AND revision = 1 AND coalesce(energy_wh, minutes,
                        end_reason, plan, mode, tiers) IS NULL FROM orders WHERE order_no = 'B'";
     assert!(place.one::<bool>(open));
 }

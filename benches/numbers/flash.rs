@@ -24,26 +24,14 @@ pub fn serve(arguments: &[String]) -> ExitCode {
     if agent.run(None).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A quiet site.
-pub fn idle() -> Vec<Figure> {
+pub fn figures() -> Vec<Figure> {
+    let in_order = |flush, flushes| moving_figures(flush, flushes, false);
+    // In 10 s half of the devices report: when they stand side by side in the tables, half of the pages are written.
+    let scattered = moving_figures("10s", 18, true);
     vec![
         Figure::new("flash: 50 devices idle for a day", idle_day(), "MB", Limit::Most(20.0)),
-        Figure::new("flash: one more status that changed nothing", unchanged(), "bytes", Limit::Most(0.5)),
-    ]
-}
-
-/// A busy one at the default `flush_interval`.
-pub fn every_5_min() -> Vec<Figure> {
-    let bytes = moving_figures("5m", 3, false);
-    vec![Figure::new("flash: a status that moves, flushed every 5 min", bytes, "bytes", Limit::Most(64.0))]
-}
-
-/// A busy one that flushes often: half of the devices report between two flushes. When they stand side by side in the
-/// tables, half of the pages are written.
-pub fn every_10_s() -> Vec<Figure> {
-    let (in_order, scattered) = (moving_figures("10s", 18, false), moving_figures("10s", 18, true));
-    vec![
-        Figure::new("flash: a status that moves, flushed every 10 s", in_order, "bytes", Limit::Most(600.0)),
+        Figure::new("flash: a status that moves, flushed every 5 min", in_order("5m", 3), "bytes", Limit::Most(64.0)),
+        Figure::new("flash: a status that moves, flushed every 10 s", in_order("10s", 18), "bytes", Limit::Most(600.0)),
         Figure::new("flash: the same, devices in random order", scattered, "bytes", Limit::None),
     ]
 }

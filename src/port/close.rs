@@ -19,7 +19,7 @@ impl Desk<'_> {
         order.end_time = Some(order.course.idle_wall.unwrap_or(wall));
         order.end_reason = Some(reason);
         order.settlement = Some(settlement);
-        order.revision += 1;
+        order.revise();
         order.course.closed = Some(up);
         order.course.end_shown = false;
         if settlement == Settlement::Estimated {
@@ -82,7 +82,7 @@ impl Desk<'_> {
         let terms = self.terms;
         let order = self.order(index);
         order.settlement = Some(Settlement::Estimated);
-        order.revision += 1;
+        order.revise();
         order.course.waits_since = None;
         figures::bound_by_evidence(order, end, terms);
         self.tell(OrderEvent::Corrected, index);
@@ -188,7 +188,7 @@ fn reopen(order: &mut Order) {
     order.end_reason = None;
     order.settlement = None;
     order.is_final = false;
-    order.revision += 1;
+    order.revise();
     order.verdict = None;
     order.energy_max_wh = None;
     order.minutes_max = None;

@@ -237,7 +237,7 @@ impl Desk<'_> {
         {
             let order = self.order(index);
             order.is_final = true;
-            order.revision += 1;
+            order.revise();
             self.tell(super::OrderEvent::Finalized, index);
         }
         self.finish();

@@ -231,7 +231,7 @@ impl Desk<'_> {
         order.end_reason = Some(reason_of(order, report, stopped, terms));
         order.settlement = Some(Settlement::Reported);
         order.is_final = true;
-        order.revision += 1;
+        order.revise();
         order.course.closed = Some(up);
         self.after_report(index, report);
         self.tell(OrderEvent::Completed, index);
@@ -246,7 +246,7 @@ impl Desk<'_> {
         let order = self.order(index);
         order.settlement = Some(Settlement::Corrected);
         order.is_final = true;
-        order.revision += 1;
+        order.revise();
         if order.status == OrderStatus::Completed {
             order.end_reason = Some(reason_of(order, report, stopped, terms));
         }

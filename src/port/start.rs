@@ -288,7 +288,7 @@ impl Desk<'_> {
         order.status = if reason == EndReason::Cancelled { OrderStatus::Cancelled } else { OrderStatus::Failed };
         order.end_time = Some(wall);
         order.end_reason = Some(reason);
-        order.revision += 1;
+        order.revise();
         order.course.closed = Some(up);
         if reason == EndReason::StartRefused {
             order.settlement = Some(Settlement::Estimated);

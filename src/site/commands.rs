@@ -429,6 +429,9 @@ impl Site {
             for key in self.ports_of(device, socket) {
                 self.write_closed_orders(key)?;
                 self.dues.set(super::dues::Due::Port(key), None, now.up);
+                // Nobody is left who could obey.
+                self.dues.set(super::dues::Due::StopObeyed(key), None, now.up);
+                self.clear_stop_ignored(key, now)?;
                 self.counting.remove(&key);
             }
             self.dues.set(super::dues::Due::Ask(device, socket), None, now.up);

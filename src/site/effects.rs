@@ -15,7 +15,7 @@ use super::dues::Due;
 use super::held::WhenFull;
 use super::{Site, fatal};
 
-const STOP_IGNORED: &str = "stop_ignored";
+pub(super) const STOP_IGNORED: &str = "stop_ignored";
 
 impl Site {
     /// In the order given.
@@ -164,7 +164,7 @@ impl Site {
         // Its device was removed: nothing is left to decide.
         let mut order = order;
         order.is_final = true;
-        order.revision += 1;
+        order.revise();
         let written = self.store.put_order(&mut order);
         self.kept(written)?;
         self.tell(

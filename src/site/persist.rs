@@ -18,7 +18,7 @@ use super::dues::Due;
 use super::{Site, fatal};
 
 /// The rule whose alert a full disk raises (contract §7).
-const STORE_FAILING: &str = "store_failing";
+pub(super) const STORE_FAILING: &str = "store_failing";
 /// The rule whose alert tells that the store had to be started anew.
 const STORE_DAMAGED: &str = "store_damaged";
 

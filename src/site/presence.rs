@@ -9,11 +9,14 @@ use crate::command::Code;
 use crate::config::Admission;
 use crate::device::Device;
 use crate::event::{Stream, device_event};
-use crate::ids::{DeviceId, SocketNo};
+use crate::ids::{DeviceId, PortKey, SocketNo};
 use crate::port::Case;
+use crate::store::Subject;
 use crate::turn::{ConnId, Fatal};
 
 use super::dues::Due;
+use super::effects::STOP_IGNORED;
+use super::persist::STORE_FAILING;
 use super::refusals::Reason;
 use super::{Gateway, Site, fatal};
 
@@ -82,7 +85,34 @@ impl Site {
         let unreturned = (!self.unreturned.is_empty()).then(|| now.up.after(offline_after));
         self.dues.set(Due::Unreturned, unreturned, now.up);
         self.dues.set(Due::Retention, Some(now.up.after(Duration::from_secs(60))), now.up);
+        self.take_up_alerts(now)?;
         self.plan_finalize(now)
+    }
+
+    /// Alerts whose condition was gone when the last run ended, or went with it, clear after the usual time.
+    fn take_up_alerts(&mut self, now: Now) -> Result<(), Fatal> {
+        let clear_at = now.up.after(self.config.alerts.clear_after);
+        for alert in fatal(self.store.open_alerts())? {
+            let Subject { device, socket, port } = alert.subject;
+            match (alert.rule.as_str(), device, socket, port) {
+                // That commits work is known once the first one has.
+                (STORE_FAILING, ..) => self.dues.set(Due::AlertClear, Some(clear_at), now.up),
+                (STOP_IGNORED, Some(device), Some(socket), Some(port)) => {
+                    let key = PortKey { device, socket, port };
+                    if !self.ignores_stops(key) {
+                        self.dues.set(Due::StopObeyed(key), Some(clear_at), now.up);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn ignores_stops(&self, key: PortKey) -> bool {
+        let memory = self.case(key).and_then(|case| case.port.memory.as_ref());
+        let stop = memory.and_then(|memory| memory.stop.as_ref());
+        stop.is_some_and(|stop| stop.in_vain >= self.config.alerts.stop_ignored)
     }
 
     /// A device speaks on this connection for the first time. Tells whether it may.
@@ -152,7 +182,7 @@ impl Site {
         Ok(())
     }
 
-    fn port_returned(&mut self, key: crate::ids::PortKey, now: Now) -> Result<(), Fatal> {
+    fn port_returned(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
         if self.case(key).is_some_and(|case| case.port.memory.is_some()) {
             self.load_history(key, &[], now)?;
         }

@@ -237,6 +237,21 @@ fn a_removed_device_that_comes_back_is_a_new_one() {
 }
 
 #[test]
+fn a_removed_device_takes_the_alert_of_its_ignored_stops_along() {
+    let agent = Agent::start(&format!("{FAST}[alerts]\nstop_ignored = 1\n"));
+    let mut device = Device::idle(&agent);
+    device.status(charging(888, 1, 1));
+    let question = device.expect_question();
+    device.answer_question(question, charging(888, 1, 1));
+    let stop = device.expect_stop();
+    device.answer(stop, false, 888);
+    device.status(charging(888, 1, 1));
+    assert_eq!(agent.events("alert"), ["alert.raised"]);
+    assert_eq!(code(&agent.command(json!({ "type": "remove_device", "device": id() }))).0, "done");
+    assert_eq!(agent.events("alert"), ["alert.raised", "alert.cleared"]);
+}
+
+#[test]
 fn a_connection_that_says_nothing_holds_nobody_up() {
     let agent = Agent::start("[devices]\nheartbeat_interval = \"1s\"\noffline_after = \"2s\"\n");
     let silent = TcpStream::connect(agent.address).unwrap();

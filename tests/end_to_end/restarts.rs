@@ -64,7 +64,7 @@ fn a_running_order_goes_on_and_its_end_counts_once() {
 
 #[test]
 fn a_held_port_is_still_held_after_a_restart() {
-    let mut agent = Agent::start("[orders]\nanswer_timeout = \"1s\"\nanswer_retries = 0\nend_report_grace = \"2s\"\n");
+    let mut agent = Agent::start("[orders]\nanswer_timeout = \"1s\"\nanswer_retries = 0\nend_report_grace = \"8s\"\n");
     let mut device = Device::idle(&agent);
     let client = agent.begin(start(60));
     device.expect_start();
@@ -181,6 +181,45 @@ fn a_late_answer_finds_its_order_after_a_restart() {
     device.answer(sent, true, 61);
     assert_eq!(code(&agent.command(command)).0, "done");
     assert_eq!((&agent.order()["status"], &agent.order()["business_no"]), (&json!(2), &json!(61)));
+}
+
+#[test]
+fn an_alert_whose_condition_is_over_clears_after_a_restart_too() {
+    let mut agent = Agent::start(&format!("{FAST}[alerts]\nstop_ignored = 1\nclear_after = \"2s\"\n"));
+    let mut device = Device::idle(&agent);
+    let order_no = device.run_order(&agent, 26, 60);
+    let client = agent.begin(json!({ "type": "stop_charge", "order_no": order_no }));
+    let stop = device.expect_stop();
+    device.answer(stop, false, 26);
+    client.reply();
+    device.status(charging(26, 1, 0));
+    assert_eq!(agent.events("alert"), ["alert.raised"]);
+    // The end makes the port obey, and the kill comes before the alert has cleared.
+    device.ends(0x80, 26, 1, 0);
+    again(&mut agent, false);
+    wait_for("the alert to clear", || (agent.events("alert") == ["alert.raised", "alert.cleared"]).then_some(()));
+}
+
+#[test]
+fn an_alert_whose_condition_lasts_is_still_there_after_a_restart() {
+    let mut agent = Agent::start(&format!("{FAST}[alerts]\nstop_ignored = 1\nclear_after = \"1s\"\n"));
+    let mut device = Device::idle(&agent);
+    let order_no = device.run_order(&agent, 26, 60);
+    let client = agent.begin(json!({ "type": "stop_charge", "order_no": order_no }));
+    let stop = device.expect_stop();
+    device.answer(stop, false, 26);
+    client.reply();
+    device.status(charging(26, 1, 0));
+    assert_eq!(agent.events("alert"), ["alert.raised"]);
+    again(&mut agent, false);
+    let mut device = Device::connect(&agent);
+    let (stop, question) = stop_and_question(&mut device);
+    device.answer_question(question, charging(26, 1, 0));
+    device.answer(stop, false, 26);
+    // A question without an answer takes longer than the alert would need to clear.
+    let reply = agent.command(json!({ "type": "query_status", "device": id(), "socket": 1 }));
+    assert_eq!(code(&reply).1, "no_answer");
+    assert_eq!(agent.events("alert"), ["alert.raised"]);
 }
 
 #[test]

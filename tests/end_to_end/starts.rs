@@ -362,6 +362,18 @@ fn a_start_whose_device_goes_away_fails_and_its_stop_waits_for_the_return() {
 }
 
 #[test]
+fn every_order_says_its_revision_from_its_first_event_on() {
+    let agent = Agent::start(FAST);
+    let mut device = Device::idle(&agent);
+    let order_no = device.run_order(&agent, 26, 60);
+    let order = agent.command(json!({ "type": "get_order", "order_no": order_no }));
+    assert_eq!(order["data"]["revision"], 1);
+    device.ends(0x98, 26, 0, 0);
+    let told = agent.rows("SELECT json_extract(data, '$.revision') AS revision FROM events WHERE stream = 'order'");
+    assert_eq!(told, [json!({ "revision": 1 }), json!({ "revision": 1 })]);
+}
+
+#[test]
 fn a_made_up_order_number_is_told_and_no_two_are_the_same() {
     let agent = Agent::start(&format!("[site]\nid = \"north.1\"\n{FAST}"));
     let mut device = Device::idle(&agent);

@@ -111,6 +111,10 @@ fn a_stop_by_port_stops_the_open_order_and_joins_one_under_way() {
     let by_port = agent.begin(stop_port(&json!({ "actor": "guard" })));
     let by_order = agent.begin(stop(&order_no));
     let sent = device.expect_stop();
+    wait_for("both stops", || {
+        let asked = agent.rows("SELECT count(*) AS n FROM commands WHERE type = 'stop_charge'");
+        (asked[0]["n"] == 2).then_some(())
+    });
     device.heartbeat();
     device.answer(sent, true, 26);
     for client in [by_port, by_order] {
