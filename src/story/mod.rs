@@ -1,8 +1,9 @@
 //! The story of one order, for people: what was asked, what was said, what was decided and by which rule, in the order
 //! in which it happened. Told from what the store holds; decides nothing and reads no clock.
 //!
-//! - `pick`: which frames and events belong to it. `rule`: which rule of contract §5 made a decision.
+//! - `pick`: which frames and events belong to it. `moment`: what came first. `rule`: which rule of contract §5 made a decision.
 
+mod moment;
 mod pick;
 mod rule;
 
@@ -14,6 +15,8 @@ use crate::config::Config;
 use crate::order::{Order, Settlement, Verdict, words};
 use crate::store::{CommandRow, Direction, Event, FrameVerdict, JournalEntry, Records};
 use crate::time_text::rfc3339;
+
+use moment::Stages;
 
 words! {
     /// What a line tells of.
@@ -69,11 +72,11 @@ impl Line {
     }
 }
 
-/// A line, and where it stands: one turn of the agent is one moment of up-time, in which it was asked and heard things
-/// before it decided, and decided before it said anything.
+/// A line, and where it stands.
 struct Placed {
     up: UpTime,
-    rank: u8,
+    /// Within its moment.
+    stage: u32,
     line: Line,
 }
 
@@ -82,16 +85,17 @@ pub fn tell(config: &Config, records: &Records) -> Vec<Line> {
     let picked = pick::of(records);
     let model = records.model.as_deref().or(config.devices.default_model.as_deref());
     let unit_wh = config.model(model).energy_unit_wh;
-    let mut placed = vec![begun(&records.order)];
+    let stages = Stages::of(&picked.frames);
+    let mut placed = vec![begun(&records.order, &stages)];
     placed.extend(picked.commands.iter().map(|command| asked(command)));
-    placed.extend(picked.frames.iter().map(|entry| framed(entry, &picked, unit_wh)));
+    placed.extend(picked.frames.iter().map(|entry| framed(entry, &picked, &stages, unit_wh)));
     let mut before = None;
     for event in &picked.events {
-        placed.push(told(event, before, &picked));
+        placed.push(told(event, before, &picked, &stages));
         before = is_of(event, records).then_some(*event).or(before);
     }
     placed.extend(picked.restarts.iter().map(|(up, away)| restarted(*up, *away)));
-    placed.sort_by_key(|placed| (placed.up, placed.rank));
+    placed.sort_by_key(|placed| (placed.up, placed.line.at, placed.stage));
     date_the_undated(&mut placed);
     let mut lines: Vec<Line> = placed.into_iter().map(|placed| placed.line).collect();
     lines.push(record(&records.order));
@@ -108,16 +112,18 @@ fn line(at: WallTime, kind: Kind, text: String, why: Option<String>, more: Value
     Line { at: Some(at), kind, text, why, times: 1, more }
 }
 
-fn begun(order: &Order) -> Placed {
+fn begun(order: &Order, stages: &Stages) -> Placed {
     let plan = order.plan.as_ref().map_or(Value::Null, |plan| json!(plan));
-    let (text, why) = if order.course.start.is_some() {
-        (format!("order taken in: {}", compact(&plan)), "a start is committed before it is sent")
+    let (text, why, stage) = if order.course.start.is_some() {
+        let text = format!("order taken in: {}", compact(&plan));
+        (text, "a start is committed before it is sent", Stages::UNHEARD)
     } else {
-        ("order taken in without a plan".to_owned(), "what charges without an order is kept as one")
+        let stage = stages.of_decision(order.created_up, order.created_at);
+        ("order taken in without a plan".to_owned(), "what charges without an order is kept as one", stage)
     };
     let more = json!({ "plan": plan, "source": order.source.word() });
     let line = line(order.created_at, Kind::Decided, text, Some(why.to_owned()), more);
-    Placed { up: order.created_up, rank: 2, line }
+    Placed { up: order.created_up, stage, line }
 }
 
 fn asked(command: &CommandRow) -> Placed {
@@ -135,7 +141,7 @@ fn asked(command: &CommandRow) -> Placed {
         "payload": payload,
         "reply": reply,
     });
-    Placed { up: command.created_up, rank: 0, line: line(command.at, Kind::Asked, text, None, more) }
+    Placed { up: command.created_up, stage: Stages::ASKED, line: line(command.at, Kind::Asked, text, None, more) }
 }
 
 fn outcome(reply: &Value) -> String {
@@ -147,10 +153,10 @@ fn outcome(reply: &Value) -> String {
     }
 }
 
-fn framed(entry: &JournalEntry, picked: &pick::Picked<'_>, unit_wh: u32) -> Placed {
-    let (kind, rank) = match entry.direction {
-        Direction::Up => (Kind::Up, 1),
-        Direction::Down => (Kind::Down, 3),
+fn framed(entry: &JournalEntry, picked: &pick::Picked<'_>, stages: &Stages, unit_wh: u32) -> Placed {
+    let kind = match entry.direction {
+        Direction::Up => Kind::Up,
+        Direction::Down => Kind::Down,
     };
     let mut text = summary(&entry.frame, unit_wh);
     match (entry.verdict, &entry.reason) {
@@ -169,10 +175,10 @@ fn framed(entry: &JournalEntry, picked: &pick::Picked<'_>, unit_wh: u32) -> Plac
         "order_no": entry.order_no,
     });
     let why = rule::of_sending(entry, picked);
-    Placed { up: entry.up, rank, line: line(entry.at, kind, text, why, more) }
+    Placed { up: entry.up, stage: stages.of_frame(entry), line: line(entry.at, kind, text, why, more) }
 }
 
-fn told(event: &Event, before: Option<&Event>, picked: &pick::Picked<'_>) -> Placed {
+fn told(event: &Event, before: Option<&Event>, picked: &pick::Picked<'_>, stages: &Stages) -> Placed {
     let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);
     let kind = match event.stream {
         crate::event::Stream::Order => Kind::Decided,
@@ -183,7 +189,8 @@ fn told(event: &Event, before: Option<&Event>, picked: &pick::Picked<'_>) -> Pla
     let why = rule::of_event(event, &data, before.as_ref(), picked);
     let text = format!("{}{}", event.kind, said(&data, kind));
     let more = json!({ "type": event.kind, "stream": event.stream.word(), "seq": event.seq, "data": data });
-    Placed { up: event.up, rank: 2, line: line(event.at, kind, text, why, more) }
+    let stage = stages.of_decision(event.up, event.at);
+    Placed { up: event.up, stage, line: line(event.at, kind, text, why, more) }
 }
 
 /// What of an event stands in its line.
@@ -199,7 +206,7 @@ fn said(data: &Value, kind: Kind) -> String {
 fn restarted(up: UpTime, away: std::time::Duration) -> Placed {
     let text = format!("started again after {} s away", away.as_secs());
     let line = Line { at: None, kind: Kind::Agent, text, why: None, times: 1, more: Map::new() };
-    Placed { up, rank: 0, line }
+    Placed { up, stage: Stages::ASKED, line }
 }
 
 /// What is known by up-time alone happened as long before, or after, what stands beside it.

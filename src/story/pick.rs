@@ -49,6 +49,8 @@ pub(super) fn of(records: &Records) -> Picked<'_> {
 struct Span<'a> {
     records: &'a Records,
     began: UpTime,
+    /// Its first frame: what came before in the same moment is none of its.
+    first_frame: i64,
     /// The close; none while it is open.
     closed: Option<UpTime>,
     /// Until when what its port says is still about it.
@@ -61,7 +63,9 @@ impl<'a> Span<'a> {
         let week = Duration::from_millis(REPORT_MATCHES_FOR_MS);
         let echo = order.course.closed.map_or(UpTime(u64::MAX), |closed| closed.after(week));
         let before_next = records.next_began.map_or(UpTime(u64::MAX), |next| UpTime(next.0.saturating_sub(1)));
-        Self { records, began: order.created_up, closed: order.course.closed, echo: echo.min(before_next) }
+        let own = |entry: &&JournalEntry| entry.order_no.as_ref().is_some_and(|no| records.numbers.contains(no));
+        let first_frame = records.frames.iter().find(own).map_or(0, |entry| entry.id);
+        Self { records, began: order.created_up, first_frame, closed: order.course.closed, echo: echo.min(before_next) }
     }
 
     fn is_own(&self, order_no: Option<&OrderNo>) -> bool {
@@ -80,6 +84,9 @@ impl<'a> Span<'a> {
         if entry.device != Some(port.device) || entry.socket.is_some_and(|socket| socket != port.socket) {
             return false;
         }
+        if entry.up == self.began && entry.id < self.first_frame {
+            return false;
+        }
         let about = concerns(entry, port);
         if self.is_alive(entry.up) {
             return about.unwrap_or_else(|| entry.port.is_none_or(|no| no == port.port));
@@ -92,7 +99,7 @@ impl<'a> Span<'a> {
         if self.is_own(event.order_no.as_ref()) {
             return true;
         }
-        if event.order_no.is_some() || event.up < self.began || event.up > self.echo {
+        if event.order_no.is_some() || event.up <= self.began || event.up > self.echo {
             return false;
         }
         let data: Value = serde_json::from_str(&event.data).unwrap_or(Value::Null);

@@ -143,9 +143,9 @@ fn failed(data: &Value) -> &'static str {
     match data["end_reason"].as_str().and_then(EndReason::from_word) {
         Some(EndReason::StartRefused) => "the device refused the start, and nothing was shown charging",
         _ => {
-            "no answer to the start, nor to questions, within orders.answer_timeout and orders.answer_retries more \
-             tries (none after expires_at, none after a restart of the agent): given up, and a stop goes out unless \
-             the port was shown idle"
+            "the start was not answered within orders.answer_timeout, nor were orders.answer_retries more tries (none \
+             after expires_at, none after a restart of the agent), and nothing was shown charging: given up, and \
+             stopped unless it was shown idle"
         }
     }
 }
@@ -218,6 +218,7 @@ const fn is_start(message: &Downlink) -> bool {
 pub(super) const fn of_settlement(order: &Order) -> &'static str {
     match order.settlement {
         None => "it is open: nothing is settled",
+        Some(_) if matches!(order.end_reason, Some(EndReason::StartRefused)) => "refused: nothing was drawn",
         Some(Settlement::Reported) => "settled by the device's own end report: both bounds are its figures",
         Some(Settlement::Corrected) => "settled by an end report that came, or was read, after the close",
         Some(Settlement::Estimated) => {

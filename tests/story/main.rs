@@ -7,6 +7,7 @@
 mod support;
 
 mod claim;
+mod explain;
 mod redecode;
 
 use serde_json::Value;

@@ -77,6 +77,10 @@ fn another_energy_unit_is_told_and_booked_once_as_a_correction() {
     assert_eq!(agent.events("order"), ["order.started", "order.completed", "order.corrected"]);
     assert_eq!(corrections(&agent, &["--apply"], 0), [] as [Value; 0], "once");
     assert_eq!(agent.order()["revision"], 2);
+    let (_, story, _) = agent.cli(&["orders", "--explain", &order_no]);
+    let corrected = story.lines().find(|line| line.contains("order.corrected")).unwrap();
+    assert!(corrected.contains("with the present decoder and configuration (redecode)"), "{story}");
+    assert!(story.contains("asked    redecode by "), "who had it booked: {story}");
 }
 
 #[test]
