@@ -254,7 +254,8 @@ impl Request {
             "claim_order" => Action::Claim(Claim::read(&mut fields)?),
             "flush" => Action::Flush,
             "redecode" => Action::Redecode(fields.required("frames", frames)?),
-            "get_snapshot" | "replay" | "acknowledge" => {
+            "acknowledge" => Action::Acknowledge(Acknowledge::read(&mut fields)?),
+            "get_snapshot" | "replay" => {
                 return Err(Problem::of(Code::NotSupported, "type", format!("{kind} is not in this version")));
             }
             other => {
@@ -294,6 +295,8 @@ pub enum Action {
     RemoveDevice(DeviceId),
     /// `claim_order`.
     Claim(Claim),
+    /// `acknowledge`.
+    Acknowledge(Acknowledge),
     /// The control socket's own: these frames of the journal are read again, and booked.
     Redecode(BTreeSet<i64>),
     /// The control socket's own: figures that only move go to the store now.
@@ -490,6 +493,24 @@ fn read_stop(fields: &mut Fields<'_>) -> Result<Stop, Problem> {
         port: fields.required("port", port)?,
         expect: fields.optional("expect_order_no", order_no)?,
     })
+}
+
+/// `acknowledge`: what a person took note of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// This alert.
+    Alert(i64),
+    /// All abnormal events of this device.
+    AbnormalOf(DeviceId),
+}
+
+impl Acknowledge {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Problem> {
+        if fields.has("device") && !fields.has("alert_id") {
+            return Ok(Self::AbnormalOf(fields.required("device", device)?));
+        }
+        Ok(Self::Alert(fields.required("alert_id", integer)?))
+    }
 }
 
 /// `claim_order`: an adopted order gets the cloud's number, and what was paid when that is known.

@@ -76,13 +76,14 @@ const COMMANDS: &[Help] = &[
     },
     Help {
         name: "alerts",
-        usage: "alerts [--open] [--device ID] [--since 24h] [--json]",
-        summary: "the alerts",
+        usage: "alerts [--open] [--device ID] [--since 24h] [--json] | alerts --acknowledge ALERT_ID",
+        summary: "the alerts, or take note of one",
         details: "  \
 --open         only those that last
   --device ID    only of this device
   --since 24h    only those raised since then
   --json         an array of objects instead of a table
+  --acknowledge ID  have the running agent note that somebody has seen this alert, print its reply
 ",
     },
     Help {

@@ -146,6 +146,7 @@ impl Site {
             Action::SetSocket(set) => self.set_socket(id, set, now),
             Action::RemoveDevice(device) => self.remove_device(id, device, now),
             Action::Redecode(frames) => self.redecode(id, &frames, now),
+            Action::Acknowledge(what) => self.acknowledge(id, &what, now),
             Action::Claim(claim) => self.claim_order(id, &claim, now),
             // Answered before it came here.
             Action::Flush => Ok(Ok(Step::UnderWay)),

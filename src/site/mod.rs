@@ -6,9 +6,10 @@
 //!
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit, the flush, and what a full disk takes back.
-//! - `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
+//! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
 //! - `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
+mod acknowledge;
 mod claim;
 mod commands;
 mod dues;

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod acknowledge;
 mod claim;
 mod explain;
 mod redecode;
