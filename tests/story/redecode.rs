@@ -118,6 +118,28 @@ fn a_reason_that_was_not_known_is_booked_with_its_meaning() {
     assert_eq!(agent.order()["spent_cents"], 3);
 }
 
+/// Puts an end report into the journal of the agent, which is not running, as one that could not be read when the order
+/// was closed.
+fn misread(agent: &Agent, order: &Value, number: u16, minutes: u32) {
+    let mut store = Store::open(&agent.path("store.db"), &Settings::default(), WallTime(0)).unwrap();
+    let frame = end_of(0xb0, number, 7, minutes).encode(id(), MessageId::DEVICE);
+    let up = order["closed_up"].as_u64().or(order["created_up"].as_u64()).unwrap();
+    let row = JournalRow {
+        at: WallTime(order["created_at"].as_i64().unwrap()),
+        up: UpTime(up),
+        device: Some(id()),
+        socket: Some(socket()),
+        port: Some(PortNo::A),
+        direction: Direction::Up,
+        frame: &frame,
+        verdict: FrameVerdict::Malformed,
+        reason: Some("of another time"),
+        order_no: None,
+    };
+    store.add_journal(&row).unwrap();
+    store.close().unwrap();
+}
+
 /// A frame that an earlier decoder could not read stands in the journal; the present one reads it.
 #[test]
 fn an_end_that_was_misread_when_it_came_is_found_again_and_booked_for_its_order() {
@@ -136,22 +158,7 @@ fn an_end_that_was_misread_when_it_came_is_found_again_and_booked_for_its_order(
     assert_eq!((&order["settlement"], &order["verdict"]), (&json!("estimated"), &json!("never_received")));
     agent.end();
 
-    let mut store = Store::open(&agent.path("store.db"), &Settings::default(), WallTime(0)).unwrap();
-    let frame = end_of(0xb0, 26, 7, 2).encode(id(), MessageId::DEVICE);
-    let row = JournalRow {
-        at: WallTime(order["end_time"].as_i64().unwrap()),
-        up: UpTime(order["closed_up"].as_u64().unwrap()),
-        device: Some(id()),
-        socket: Some(socket()),
-        port: Some(PortNo::A),
-        direction: Direction::Up,
-        frame: &frame,
-        verdict: FrameVerdict::Malformed,
-        reason: Some("of another time"),
-        order_no: None,
-    };
-    store.add_journal(&row).unwrap();
-    store.close().unwrap();
+    misread(&agent, &order, 26, 2);
 
     agent.run();
     let found = corrections(&agent, &[], 1);
@@ -171,4 +178,41 @@ fn an_end_that_was_misread_when_it_came_is_found_again_and_booked_for_its_order(
     assert_eq!(corrections(&agent, &["--apply"], 0), [] as [Value; 0], "once");
     let asked = agent.rows("SELECT actor FROM commands WHERE type = 'redecode'");
     assert_eq!(asked.len(), 1, "who had it booked is kept");
+}
+
+#[test]
+fn a_misread_end_is_taken_by_the_order_that_never_got_a_number_if_it_was_open_then() {
+    let mut agent = Agent::start(FAST);
+    let mut device = Device::idle(&agent);
+    let order_no = device.run_order(&agent, 0, 60);
+    device.status(IDLE);
+    let question = device.expect_question();
+    device.answer_question(question, IDLE);
+    wait_for("the close", || (agent.order()["status"] == 7).then_some(()));
+    let order = agent.order();
+    assert_eq!(order["business_no"], Value::Null);
+    agent.end();
+    misread(&agent, &order, 31, 2);
+    agent.run();
+    assert_eq!(corrections(&agent, &[], 0), [] as [Value; 0], "two minutes are more than it can have run");
+    agent.end();
+    misread(&agent, &order, 31, 1);
+    agent.run();
+    let found = corrections(&agent, &["--apply"], 0);
+    assert_eq!((found.len(), &found[0]["order_no"]), (1, &json!(order_no)));
+    assert_eq!((&agent.order()["business_no"], &agent.order()["energy_wh"]), (&json!(31), &json!(7)));
+}
+
+#[test]
+fn an_order_that_is_open_is_left_to_what_its_device_says() {
+    let mut agent = Agent::start(FAST);
+    let mut device = Device::idle(&agent);
+    device.run_order(&agent, 26, 60);
+    device.status(charging(26, 3, 0));
+    let order = agent.order();
+    agent.end();
+    misread(&agent, &order, 26, 2);
+    agent.run();
+    assert_eq!(corrections(&agent, &["--apply"], 0), [] as [Value; 0]);
+    assert_eq!((&agent.order()["status"], &agent.order()["energy_wh"]), (&json!(2), &json!(3)));
 }
