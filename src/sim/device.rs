@@ -14,17 +14,18 @@ use crate::ids::{
 };
 use crate::sim::battery::Battery;
 use crate::sim::fault::Fault;
+use crate::sim::habits::{Habits, RepeatedStart};
+use crate::sim::outlet::{JUST_ON, Port, Shows, Socket, Truth, is_just_on, reading};
 use crate::sim::random::Random;
 use crate::sim::session::{Ended, Ordered, Session};
 
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
 /// Heartbeat period, and the time without a reply after which it drops the link (protocol §4).
 const HEARTBEAT: u64 = 60 * SECOND;
 /// Status period (protocol §7 `1017`).
 const STATUS: u64 = 5 * MINUTE;
-/// The load is on so long after the switch.
-const JUST_ON: u64 = 2 * SECOND;
 /// An end that is not acknowledged is repeated so often, so many times (protocol §10).
 const REPEAT: u64 = 11 * SECOND;
 const REPEATS: u32 = 3;
@@ -33,37 +34,28 @@ const RECONNECT: u64 = 4 * SECOND;
 /// `late-answer`.
 const LATE: u64 = 40 * SECOND;
 
-/// What is true about a port, whatever the device reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Truth {
-    /// Power flows, by a start that was accepted.
-    pub charges: bool,
-    /// The number of the session, or of the last one.
-    pub number: Option<BusinessNo>,
-    /// Delivered in that session.
-    pub energy: WattHours,
-    /// Minutes of that session.
-    pub minutes: Minutes,
-    /// End reports that were made, and those that were acknowledged.
-    pub ends: u32,
-    /// Acknowledged.
-    pub acknowledged: u32,
+/// Something that really happened at a port, whatever was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Where.
+    pub socket: SocketNo,
+    /// Where.
+    pub port: PortNo,
+    /// The session's number.
+    pub number: BusinessNo,
+    /// What.
+    pub what: Witness,
 }
 
-#[derive(Debug)]
-struct Port {
-    no: PortNo,
-    session: Option<Session>,
-    truth: Truth,
-    older: Option<BusinessNo>,
-    ended: Option<u64>,
-}
-
-#[derive(Debug)]
-struct Socket {
-    no: SocketNo,
-    ports: Vec<Port>,
-    status_due: u64,
+/// What really happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    /// Power flows, by the start under this message id.
+    Began(MessageId),
+    /// The session began anew, by a repeated start.
+    BeganAnew,
+    /// Power stopped; what flowed in all.
+    Ended(WattHours, Minutes),
 }
 
 #[derive(Debug)]
@@ -108,19 +100,19 @@ pub struct Device {
     pub batteries: (u64, u64),
     /// Each socket reports its status so often, ms.
     pub status_period: u64,
+    /// In what it differs from others.
+    pub habits: Habits,
     answers_queries_with_reports: bool,
     answers_fee_starts_shaped: bool,
+    radio_due: u64,
+    witnessed: Option<Vec<Witnessed>>,
 }
 
 impl Device {
     /// A device with sockets 1 to `sockets`, two ports each. The same seed gives the same device.
     pub fn new(id: DeviceId, sockets: u8, fault: Option<Fault>, seed: u64, now: u64) -> Self {
         let mut random = Random::new(seed);
-        let port = |no| Port { no, session: None, truth: Truth::default(), older: None, ended: None };
-        let sockets = (1..=sockets)
-            .filter_map(SocketNo::new)
-            .map(|no| Socket { no, ports: vec![port(PortNo::A), port(PortNo::B)], status_due: now })
-            .collect();
+        let sockets = (1..=sockets).filter_map(SocketNo::new).map(|no| Socket::new(no, now)).collect();
         Self {
             id,
             fault,
@@ -141,6 +133,9 @@ impl Device {
             silent_until: 0,
             batteries: (150, 700),
             status_period: STATUS,
+            habits: Habits::default(),
+            radio_due: now + random.within(HOUR / 4, 2 * HOUR),
+            witnessed: None,
             answers_queries_with_reports: random.once_in(4),
             answers_fee_starts_shaped: random.once_in(2),
             random,
@@ -160,6 +155,22 @@ impl Device {
     /// Its ports with what is true about them.
     pub fn truth(&self) -> impl Iterator<Item = (SocketNo, PortNo, Truth)> {
         self.sockets.iter().flat_map(|socket| socket.ports.iter().map(|port| (socket.no, port.no, port.truth)))
+    }
+
+    /// Keeps what really happens until it is taken.
+    pub fn watch(&mut self) {
+        self.witnessed.get_or_insert_default();
+    }
+
+    /// What really happened since the last call, if it is watched.
+    pub fn take_witnessed(&mut self) -> Vec<Witnessed> {
+        self.witnessed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn witness(&mut self, socket: SocketNo, port: PortNo, number: BusinessNo, what: Witness) {
+        if let Some(witnessed) = &mut self.witnessed {
+            witnessed.push(Witnessed { socket, port, number, what });
+        }
     }
 
     /// The end reports that the platform has acknowledged since the last call: it must never lose one of them.
@@ -187,9 +198,10 @@ impl Device {
         self.reply_due = None;
         for (place, socket) in self.sockets.iter_mut().enumerate() {
             socket.status_due = now + 300 + 100 * place as u64;
+            socket.spare_acks = 0;
         }
         if self.connections > 1 {
-            self.later.push((now + 100, MessageId::DEVICE, reconnected(now)));
+            self.later.push((now + 100, MessageId::DEVICE, reconnected(self.clock_of(now))));
         }
         if self.random.once_in(8) {
             // The first heartbeat can arrive twice within 50 ms (protocol §10).
@@ -257,10 +269,19 @@ impl Device {
             return at;
         }
         let later = self.later.iter().map(|(at, ..)| *at);
-        let ends = self.ends.iter().map(|end| end.due);
-        let statuses = self.sockets.iter().map(|socket| socket.status_due);
+        let ends =
+            self.ends.iter().filter(|end| self.is_next(end)).map(|end| end.due.max(self.radio_is_back(end.socket)));
+        let statuses = self.sockets.iter().map(|socket| socket.lost_until.unwrap_or(u64::MAX).min(socket.status_due));
         let first = later.chain(ends).chain(statuses).chain(self.reply_due).fold(self.heartbeat_due, u64::min);
         first.max(self.silent_until)
+    }
+
+    fn is_next(&self, end: &Pending) -> bool {
+        self.ends.iter().find(|other| other.socket == end.socket).is_some_and(|first| std::ptr::eq(first, end))
+    }
+
+    fn radio_is_back(&self, socket: SocketNo) -> u64 {
+        self.sockets.iter().find(|known| known.no == socket).and_then(|known| known.lost_until).unwrap_or(0)
     }
 
     /// Lets time pass.
@@ -313,6 +334,7 @@ impl Device {
         for (_, message_id, message) in due {
             self.send(&message, message_id, now);
         }
+        self.lose_and_find_radio(now);
         for place in 0..self.sockets.len() {
             if self.sockets[place].status_due <= now {
                 self.report_status(place, now);
@@ -321,13 +343,35 @@ impl Device {
         self.report_ends(now);
     }
 
+    /// A socket whose radio goes or comes back is reported at once (protocol §5).
+    fn lose_and_find_radio(&mut self, now: u64) {
+        let loses = self.habits.loses_radio && self.radio_due <= now;
+        if loses {
+            self.radio_due = now + self.random.within(HOUR, 4 * HOUR);
+        }
+        for place in 0..self.sockets.len() {
+            let was_lost = self.sockets[place].lost_until;
+            if loses && was_lost.is_none() && self.random.once_in(2) {
+                self.sockets[place].lost_until = Some(now + self.random.within(30 * SECOND, 20 * MINUTE));
+                self.sockets[place].status_due = now;
+            } else if was_lost.is_some_and(|until| until <= now) {
+                self.sockets[place].lost_until = None;
+                self.sockets[place].status_due = now;
+            }
+        }
+    }
+
+    fn hears(&self, socket: SocketNo, now: u64) -> bool {
+        self.sockets.iter().find(|known| known.no == socket).is_some_and(|known| !known.is_lost(now))
+    }
+
     fn report_status(&mut self, place: usize, now: u64) {
         // The load comes on a moment after the switch: a change, which is reported.
         let just_on = |port: &Port| port.session.as_ref().is_some_and(|session| is_just_on(session, now));
         let changes_soon = self.sockets[place].ports.iter().any(just_on);
         self.sockets[place].status_due = now + if changes_soon { JUST_ON } else { self.status_period };
         let charges = self.sockets[place].ports.iter().any(|port| port.session.is_some());
-        if charges && self.fault == Some(Fault::NoStatus) {
+        if charges && self.fault == Some(Fault::NoStatus) && !self.sockets[place].is_lost(now) {
             return;
         }
         let message = Uplink::Status(StatusReport::of(self.status_of(place, now)));
@@ -339,16 +383,16 @@ impl Device {
             self.wants_down = true;
             return;
         }
-        let due: Vec<Uplink> = self
-            .ends
-            .iter_mut()
-            .filter(|end| end.due <= now)
-            .map(|end| {
+        let mut due = Vec::new();
+        for socket in &self.sockets {
+            // An acknowledgement need not name the port: one report a socket waits at a time.
+            let oldest = self.ends.iter_mut().find(|end| end.socket == socket.no);
+            if let Some(end) = oldest.filter(|end| end.due <= now && !socket.is_lost(now)) {
                 end.sent += 1;
                 end.due = now + REPEAT;
-                end.message.clone()
-            })
-            .collect();
+                due.push(end.message.clone());
+            }
+        }
         for message in due {
             self.send(&message, MessageId::DEVICE, now);
         }
@@ -398,18 +442,24 @@ impl Device {
         let (socket, port) = (self.sockets[place].no, self.sockets[place].ports[at].no);
         let case = &mut self.sockets[place].ports[at];
         let Some(session) = case.session.take() else { return };
+        let what = Witness::Ended(session.energy(), session.minutes());
         case.truth.charges = false;
         case.truth.energy = session.energy();
         case.truth.minutes = session.minutes();
         case.older = Some(session.number);
         case.ended = Some(now);
         self.sockets[place].status_due = now + 500;
+        self.witness(socket, port, session.number, what);
         if self.fault == Some(Fault::NoEnd) {
             return;
         }
         self.sockets[place].ports[at].truth.ends += 1;
-        let message = session.end_report(socket, port, ended, clock_of(now));
+        let message = session.end_report(socket, port, ended, self.clock_of(now));
         self.ends.push(Pending { socket, port, message, sent: 0, due: now + 200 });
+    }
+
+    fn clock_of(&self, now: u64) -> CalendarTime {
+        clock_of(now, if self.habits.clock_year == 0 { 2026 } else { self.habits.clock_year })
     }
 
     fn heartbeat(&self) -> Uplink {
@@ -425,9 +475,13 @@ impl Device {
 
     fn status_of(&mut self, place: usize, now: u64) -> SocketStatus {
         let volts = 2_280 + u32::try_from(self.random.within(0, 40)).unwrap_or(0);
-        let old_number = self.fault == Some(Fault::OldNumber);
+        let shows = Shows {
+            older_number: self.fault == Some(Fault::OldNumber),
+            last_number: self.habits.keeps_number,
+            lost: self.sockets[place].is_lost(now),
+        };
         let readings: Vec<PortReading> =
-            self.sockets[place].ports.iter().map(|port| reading(port, volts, old_number, now)).collect();
+            self.sockets[place].ports.iter().map(|port| reading(port, volts, shows, now)).collect();
         SocketStatus {
             socket: self.sockets[place].no,
             firmware: 0xffff,
@@ -479,6 +533,9 @@ impl Device {
 
     fn answer_query(&mut self, socket: SocketNo, message_id: MessageId, now: u64) {
         let Some(place) = self.sockets.iter().position(|known| known.no == socket) else { return };
+        if !self.hears(socket, now) {
+            return;
+        }
         self.charge(now);
         let status = self.status_of(place, now);
         if self.answers_queries_with_reports {
@@ -495,9 +552,17 @@ impl Device {
         let of_it = |end: &Pending| {
             end.sent > 0 && end.socket.get() == socket && port.is_none_or(|port| end.port.get() == port)
         };
-        // The form names the socket alone: the oldest report that waits is meant.
+        if let Some(known) = self.sockets.iter_mut().find(|known| known.no.get() == socket)
+            && known.spare_acks > 0
+        {
+            known.spare_acks -= 1;
+            return;
+        }
         let Some(at) = self.ends.iter().position(of_it) else { return };
         let end = self.ends.remove(at);
+        if let Some(known) = self.sockets.iter_mut().find(|known| known.no == end.socket) {
+            known.spare_acks = end.sent - 1;
+        }
         self.acknowledged.extend(end.message.end_report());
         if let Some(port) = self.port(end.socket, end.port) {
             port.truth.acknowledged += 1;
@@ -518,10 +583,14 @@ impl Device {
         message_id: MessageId,
         now: u64,
     ) {
-        if self.fault == Some(Fault::NoAnswer) {
+        if self.fault == Some(Fault::NoAnswer) || !self.hears(socket, now) {
             return;
         }
         let free = self.port(socket, port).is_some_and(|port| port.session.is_none());
+        if !free && self.habits.repeated_start != RepeatedStart::Refused && self.fault != Some(Fault::Refuse) {
+            self.start_again(socket, port, answer, message_id, now);
+            return;
+        }
         if !free || self.fault == Some(Fault::Refuse) {
             let answer = self.start_answer(answer, false, socket, port, None);
             self.later.push((now + 100, message_id, answer));
@@ -530,12 +599,16 @@ impl Device {
         let number = self.new_number();
         let (least, most) = self.batteries;
         let battery = Battery::some(&mut self.random, least, most);
+        let battery = if self.habits.power_rises { battery.rising() } else { battery };
+        let one_in = self.habits.unplugged_one_in;
+        let battery = if one_in > 0 && self.random.once_in(one_in) { Battery::none() } else { battery };
         if let Some(case) = self.port(socket, port) {
             case.truth =
                 Truth { charges: true, number: Some(number), energy: WattHours(0), minutes: Minutes(0), ..case.truth };
             case.session = Some(Session::begin(number, ordered, battery, now));
             case.ended = None;
         }
+        self.witness(socket, port, number, Witness::Began(message_id));
         let wait = if self.fault == Some(Fault::LateAnswer) { LATE } else { 300 };
         let answer = self.start_answer(answer, true, socket, port, Some(number));
         self.later.push((now + wait, message_id, answer));
@@ -543,6 +616,19 @@ impl Device {
         if matches!(self.fault, Some(Fault::Drop | Fault::Silent)) {
             self.trouble = Some(now + self.random.within(MINUTE, 3 * MINUTE));
         }
+    }
+
+    /// A start at a port that charges already is answered with ok.
+    fn start_again(&mut self, socket: SocketNo, port: PortNo, answer: Answer, message_id: MessageId, now: u64) {
+        let anew = self.habits.repeated_start == RepeatedStart::BegunAnew;
+        let Some(session) = self.port(socket, port).and_then(|port| port.session.as_mut()) else { return };
+        let number = session.number;
+        if anew {
+            session.begin_anew(now);
+            self.witness(socket, port, number, Witness::BeganAnew);
+        }
+        let answer = self.start_answer(answer, true, socket, port, Some(number));
+        self.later.push((now + 100, message_id, answer));
     }
 
     /// Status reports come in bursts around a start: before the answer, and just after it (protocol §10).
@@ -589,7 +675,7 @@ impl Device {
     }
 
     fn switch_off(&mut self, socket: SocketNo, port: PortNo, message_id: MessageId, now: u64) {
-        if self.fault == Some(Fault::Deaf) {
+        if self.fault == Some(Fault::Deaf) || !self.hears(socket, now) {
             return;
         }
         let place = self.sockets.iter().position(|known| known.no == socket);
@@ -612,7 +698,10 @@ impl Device {
 
     fn new_number(&mut self) -> BusinessNo {
         loop {
-            let number = self.next_number;
+            let number = match self.habits.numbers {
+                0 => self.next_number,
+                numbers => 1 + self.next_number % numbers,
+            };
             self.next_number = self.next_number.wrapping_add(1);
             if let Some(number) = BusinessNo::new(number) {
                 return number;
@@ -637,34 +726,8 @@ enum Answer {
     Fee,
 }
 
-fn reading(port: &Port, volts: u32, old_number: bool, now: u64) -> PortReading {
-    let idle =
-        PortReading { port: port.no, status: StatusByte(0x80), voltage: DeciVolts(volts), ..PortReading::default() };
-    let Some(session) = &port.session else {
-        // Residual power for a second after the end (protocol §10).
-        let lingers = port.ended.is_some_and(|ended| now < ended + SECOND);
-        return if lingers { PortReading { power: DeciWatts(12), current: MilliAmperes(5), ..idle } } else { idle };
-    };
-    let just_on = is_just_on(session, now);
-    let power = if just_on { DeciWatts(5) } else { session.power() };
-    let number = if old_number { port.older.unwrap_or(session.number) } else { session.number };
-    PortReading {
-        status: StatusByte(if just_on { 0x90 } else { 0xb0 }),
-        business_no: Some(number),
-        power,
-        current: MilliAmperes(power.0 * 1000 / volts.max(1)),
-        energy_units: EnergyUnits(u16::try_from(session.energy().0).unwrap_or(u16::MAX)),
-        minutes: session.minutes(),
-        ..idle
-    }
-}
-
-const fn is_just_on(session: &Session, now: u64) -> bool {
-    now < session.begun() + JUST_ON
-}
-
-fn reconnected(now: u64) -> Uplink {
-    let time = DeviceTime::bcd(clock_of(now));
+fn reconnected(clock: CalendarTime) -> Uplink {
+    let time = DeviceTime::bcd(clock);
     let items = vec![
         (Key::Socket, Box::from([1])),
         (Key::Port, Box::from([0x7f])),
@@ -674,12 +737,12 @@ fn reconnected(now: u64) -> Uplink {
     Uplink::Reconnected(Reconnected { sequence: Sequence::MessageId, items })
 }
 
-/// The device's clock: it only has to run.
-fn clock_of(now: u64) -> CalendarTime {
+/// A clock that only has to run.
+fn clock_of(now: u64, year: u16) -> CalendarTime {
     let seconds = now / SECOND;
     let part = |divisor: u64, modulus: u64| u8::try_from(seconds / divisor % modulus).unwrap_or(0);
     CalendarTime {
-        year: 2026,
+        year,
         month: 6,
         day: 1 + part(86_400, 28),
         hour: part(3600, 24),

@@ -7,10 +7,14 @@ pub mod battery;
 pub mod device;
 pub mod fault;
 pub mod fleet;
+pub mod habits;
+mod outlet;
 pub mod random;
 mod session;
 
-pub use device::{Device, Truth};
+pub use device::{Device, Witness, Witnessed};
 pub use fault::Fault;
 pub use fleet::{Fleet, FleetCounts, Member};
+pub use habits::{Habits, RepeatedStart};
+pub use outlet::Truth;
 pub use random::Random;

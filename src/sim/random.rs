@@ -28,4 +28,10 @@ impl Random {
     pub fn once_in(&mut self, count: u64) -> bool {
         self.within(1, count) == 1
     }
+
+    /// One of them. `all` is not empty.
+    pub fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        let place = self.within(0, all.len() as u64 - 1);
+        &all[usize::try_from(place).unwrap_or(0)]
+    }
 }

@@ -74,6 +74,11 @@ impl Session {
         Minutes(u32::try_from((self.until - self.begun) / MINUTE).unwrap_or(u32::MAX))
     }
 
+    /// Its time and its figures begin anew.
+    pub(super) fn begin_anew(&mut self, now: u64) {
+        *self = Self::begin(self.number, self.ordered.clone(), self.battery.clone(), now);
+    }
+
     pub(super) const fn begun(&self) -> u64 {
         self.begun
     }
