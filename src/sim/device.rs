@@ -4,14 +4,11 @@
 //! moment ([`Device::truth`]), whatever it reports.
 
 use crate::bkv::{
-    Abnormal, AsciiText, CalendarTime, Carrier, Deframer, DeviceTime, Direction, Downlink, EndAck, EndReport,
-    EnergyUnits, Extras, FeeEndAck, FeeStartAnswer, Frame, Heartbeat, Key, NetworkAnswer, NetworkSub, PortReading,
-    QueryAnswer, Reconnected, ResultByte, Sequence, Setting, SettingValue, SocketStatus, StatusByte, StatusReport,
-    SwitchAnswer, SwitchOrder, UpTo, Uplink,
+    Abnormal, AsciiText, CalendarTime, Carrier, Deframer, DeviceTime, Direction, Downlink, EndAck, EndReport, Extras,
+    FeeEndAck, FeeStartAnswer, Frame, Heartbeat, Key, NetworkAnswer, NetworkSub, PortReading, QueryAnswer, Reconnected,
+    ResultByte, Sequence, Setting, SettingValue, SocketStatus, StatusReport, SwitchAnswer, SwitchOrder, UpTo, Uplink,
 };
-use crate::ids::{
-    BusinessNo, DeciVolts, DeciWatts, DeviceId, MessageId, MilliAmperes, Minutes, PortNo, SocketNo, WattHours,
-};
+use crate::ids::{BusinessNo, DeviceId, MessageId, Minutes, PortNo, SocketNo, WattHours};
 use crate::sim::battery::Battery;
 use crate::sim::fault::Fault;
 use crate::sim::habits::{Habits, RepeatedStart};
@@ -181,6 +178,16 @@ impl Device {
     /// Whether it wants a connection now.
     pub const fn wants_connection(&self, now: u64) -> bool {
         matches!(self.link, Link::Down { back } if back <= now)
+    }
+
+    /// Whether it neither speaks nor listens, though it may be connected.
+    pub const fn is_silent(&self, now: u64) -> bool {
+        now < self.silent_until
+    }
+
+    /// Whether a socket of it has no radio.
+    pub fn has_lost_radio(&self, now: u64) -> bool {
+        self.sockets.iter().any(|socket| socket.is_lost(now))
     }
 
     /// Whether it wants its connection closed: call [`Device::disconnected`] then.

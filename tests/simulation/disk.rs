@@ -1,7 +1,7 @@
 //! A small disk for one store: it fills up, and it tears what was being written when the power went.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use chargegate::sim::Random;
@@ -47,34 +47,38 @@ impl Disk {
         self.folder.path().join("store.db-wal")
     }
 
-    pub fn log_length(&self) -> u64 {
-        fs::metadata(self.log()).map_or(0, |file| file.len())
+    /// Commits, and tells what the log would be had the power gone meanwhile: of the bytes that the commit wrote, some
+    /// are there, some are as they were, a sector may be something else. `None` when the commit wrote
+    /// nothing, or moved the log into the file: then it was whole before.
+    pub fn commit_torn(&self, commit: impl FnOnce(), random: &mut Random) -> Option<Vec<u8>> {
+        let (file, log) = (fs::read(self.store()).unwrap(), fs::read(self.log()).unwrap_or_default());
+        commit();
+        let written = fs::read(self.log()).unwrap_or_default();
+        let same = |at: usize| log.get(at) == written.get(at);
+        let from = (0..written.len()).find(|&at| !same(at))?;
+        let to = (0..written.len()).rev().find(|&at| !same(at))?;
+        if fs::read(self.store()).unwrap() != file {
+            return None;
+        }
+        let cut = usize::try_from(random.within(from as u64, to as u64)).unwrap();
+        // A disk may write its sectors in any order.
+        let mut torn = if random.once_in(3) { written.clone() } else { written[..cut].to_vec() };
+        torn.extend_from_slice(log.get(torn.len()..).unwrap_or_default());
+        if torn[cut..] == written[cut..] || random.once_in(2) {
+            let end = (cut + 512).min(torn.len());
+            torn[cut..end].fill(0xa5);
+        }
+        Some(torn)
     }
 
-    /// The power went while the last commit was being written: of what lies behind `from`, part is there, part is
-    /// not, part is something else. Tells whether it was so.
-    pub fn tear_log(&self, from: u64, random: &mut Random) -> bool {
-        let length = self.log_length();
-        if length <= from {
-            return false;
-        }
-        let mut bytes = fs::read(self.log()).unwrap();
-        let cut = random.within(from, length - 1);
-        let cut_at = usize::try_from(cut).unwrap();
-        if random.once_in(2) {
-            bytes.truncate(cut_at);
-        } else {
-            let sector = (cut_at / 512 * 512).max(usize::try_from(from).unwrap());
-            let end = (sector + 512).min(bytes.len());
-            bytes[sector..end].fill(0xa5);
-            bytes.truncate(end);
-        }
-        fs::write(self.log(), bytes).unwrap();
-        true
+    /// Files that were set aside as damaged.
+    pub fn set_aside(&self) -> usize {
+        let names = fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains(".corrupt-")).count()
     }
 
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+    pub fn write_torn(&self, log: Vec<u8>) {
+        fs::write(self.log(), log).unwrap();
     }
 }
 

@@ -1,0 +1,127 @@
+//! What really happened: who ordered what, what flowed at each port, and what devices were told.
+
+use std::collections::BTreeMap;
+
+use chargegate::bkv::EndReport;
+use chargegate::ids::MessageId;
+use chargegate::sim::{Witness, Witnessed};
+use serde_json::Value;
+
+/// A port: place of its device, and its number there.
+pub type At = (usize, u8);
+
+/// What somebody asked for.
+pub struct Ordered {
+    pub at: At,
+    pub asked: u64,
+    /// Paid for so long, ms.
+    pub paid: u64,
+    pub stop_asked: bool,
+    /// The agent said that nothing was done.
+    pub rejected: bool,
+    /// The agent said that it charges.
+    pub done: bool,
+}
+
+/// Power that flowed.
+#[derive(Debug, Clone)]
+pub struct Charging {
+    pub order: Option<String>,
+    pub number: u16,
+    pub began: u64,
+    pub ended: Option<u64>,
+    pub energy: i64,
+    pub minutes: i64,
+    /// Times that it began anew.
+    pub anew: u32,
+}
+
+#[derive(Default)]
+pub struct Shadow {
+    pub orders: BTreeMap<String, Ordered>,
+    newest: BTreeMap<At, String>,
+    commands: BTreeMap<String, String>,
+    starts: BTreeMap<(usize, MessageId), String>,
+    pub sessions: BTreeMap<At, Vec<Charging>>,
+    /// Reports that devices were told are received.
+    pub ledger: Vec<(usize, EndReport)>,
+    /// Stops that reached a session that is paid for, and whose order may have failed in what is not committed yet.
+    pub doubtful_stops: Vec<(String, u64)>,
+    /// Since when something that has to pass lasts.
+    pub since: BTreeMap<String, u64>,
+}
+
+impl Shadow {
+    pub fn asked(&mut self, command: String, order_no: String, at: At, now: u64, paid: u64) {
+        self.newest.insert(at, order_no.clone());
+        self.commands.insert(command, order_no.clone());
+        let ordered = Ordered { at, asked: now, paid, stop_asked: false, rejected: false, done: false };
+        self.orders.insert(order_no, ordered);
+    }
+
+    /// A reply came; that of a start counts.
+    pub fn replied(&mut self, reply: &Value) {
+        let Some(order_no) = reply["id"].as_str().and_then(|id| self.commands.get(id)) else { return };
+        let Some(ordered) = self.orders.get_mut(order_no) else { return };
+        match reply["result"].as_str() {
+            Some("rejected") => {
+                ordered.rejected = true;
+                let at = ordered.at;
+                if self.newest.get(&at) == Some(order_no) {
+                    self.newest.remove(&at);
+                }
+            }
+            Some("done") => ordered.done = true,
+            _ => {}
+        }
+    }
+
+    /// A start leaves: it is for the newest order of its port.
+    pub fn start_sent(&mut self, at: At, message_id: MessageId) {
+        if let Some(order_no) = self.newest.get(&at) {
+            self.starts.entry((at.0, message_id)).or_insert_with(|| order_no.clone());
+        }
+    }
+
+    pub fn witnessed(&mut self, place: usize, what: Witnessed, now: u64) {
+        let at = (place, what.port.get());
+        let sessions = self.sessions.entry(at).or_default();
+        match what.what {
+            Witness::Began(message_id) => sessions.push(Charging {
+                order: self.starts.get(&(place, message_id)).cloned(),
+                number: what.number.get(),
+                began: now,
+                ended: None,
+                energy: 0,
+                minutes: 0,
+                anew: 0,
+            }),
+            Witness::BeganAnew => sessions.last_mut().unwrap().anew += 1,
+            Witness::Ended(energy, minutes) => {
+                let session = sessions.last_mut().unwrap();
+                session.ended = Some(now);
+                (session.energy, session.minutes) = (i64::from(energy.0), i64::from(minutes.0));
+            }
+        }
+    }
+
+    pub fn current(&self, at: At) -> Option<&Charging> {
+        self.sessions.get(&at)?.last().filter(|session| session.ended.is_none())
+    }
+
+    /// The sessions of an order, the newest last.
+    pub fn sessions_of(&self, order_no: &str) -> Vec<&Charging> {
+        let Some(at) = self.orders.get(order_no).map(|ordered| ordered.at) else { return Vec::new() };
+        let all = self.sessions.get(&at).into_iter().flatten();
+        all.filter(|session| session.order.as_deref() == Some(order_no)).collect()
+    }
+
+    /// How long it has lasted by now. `lasts` false: it does not.
+    pub fn lasts(&mut self, what: &str, lasts: bool, now: u64) -> u64 {
+        if !lasts {
+            self.since.remove(what);
+            return 0;
+        }
+        now - *self.since.entry(what.to_owned()).or_insert(now)
+    }
+}
