@@ -997,7 +997,7 @@ fn a_store_goes_on_where_it_ended() {
     let instance = store.instance().to_owned();
     assert!(instance.len() == 12 && instance.bytes().all(|byte| byte.is_ascii_hexdigit()), "{instance}");
     store.set_up(UpTime(60_000)).unwrap();
-    store.set_believed_wall(WALL).unwrap();
+    store.set_believed(WALL, UpTime(5_000)).unwrap();
     store.set_boot("5f1c").unwrap();
     store.close().unwrap();
     let store = place.open();

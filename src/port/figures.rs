@@ -26,8 +26,11 @@ pub(super) struct Plausible {
     pub(super) minutes: bool,
 }
 
-/// Figures against the last good ones, `elapsed` earlier.
-fn judge(from: (WattHours, Minutes), to: (WattHours, Minutes), elapsed: Duration, ceiling_w: u32) -> Plausible {
+/// Figures against the last good ones, `elapsed` earlier. When nobody knows how much earlier, only what fell is wrong.
+fn judge(from: (WattHours, Minutes), to: (WattHours, Minutes), elapsed: Option<Duration>, ceiling_w: u32) -> Plausible {
+    let Some(elapsed) = elapsed else {
+        return Plausible { energy: to.0 >= from.0, minutes: to.1 >= from.1 };
+    };
     let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     let energy_rise = u64::from(ceiling_w).saturating_mul(2).saturating_mul(millis) / 3_600_000 + ENERGY_SLACK_WH;
     let minutes_rise = millis / 60_000 + MINUTES_SLACK;
@@ -46,7 +49,7 @@ pub(super) fn session_start(order: &Order) -> UpTime {
 pub(super) fn take_status(order: &mut Order, figures: &Figures, now: UpTime, terms: &Terms<'_>) -> Plausible {
     let adopted_first = order.course.start.is_none() && order.figures_up.is_none();
     let good = (order.energy_wh.unwrap_or_default(), order.minutes.unwrap_or_default());
-    let elapsed = terms.elapsed(order.figures_up.unwrap_or_else(|| session_start(order)), now);
+    let elapsed = terms.elapsed_for_sure(order.figures_up.unwrap_or_else(|| session_start(order)), now);
     let plausible = if adopted_first {
         // Nothing to hold the first figures of a session against that ran before we came.
         Plausible { energy: true, minutes: true }
@@ -75,7 +78,8 @@ pub(super) fn flags_of_report(order: &Order, report: &Report, now: UpTime, terms
     let adopted = order.course.start.is_none();
     // An adopted session began before we saw it, less the minutes that it reported then.
     let before = if adopted { u64::from(order.minutes.unwrap_or_default().0) * 60 } else { 0 };
-    let elapsed = terms.elapsed(session_start(order), now) + Duration::from_secs(before);
+    let elapsed =
+        terms.elapsed_for_sure(session_start(order), now).map(|elapsed| elapsed + Duration::from_secs(before));
     let plausible = judge((WattHours(0), Minutes(0)), (report.energy, report.minutes), elapsed, terms.power_ceiling_w);
     let mut flags = Vec::new();
     if !plausible.energy || far_from_mean_power(order, report) {
@@ -98,10 +102,14 @@ fn far_from_mean_power(order: &Order, report: &Report) -> bool {
         && (reported > expected * MEAN_POWER_FACTOR || reported * MEAN_POWER_FACTOR < expected)
 }
 
-/// Upper bounds of an order whose end the device showed at `end`.
+/// Upper bounds of an order whose end the device showed at `end`. When nobody knows how long ago its last figures are,
+/// they are those of the whole plan.
 pub(super) fn bound_by_evidence(order: &mut Order, end: UpTime, terms: &Terms<'_>) {
     let open_since = order.figures_up.unwrap_or_else(|| session_start(order));
-    let unseen = terms.elapsed(open_since, end);
+    let Some(unseen) = terms.elapsed_for_sure(open_since, end) else {
+        bound_by_plan(order, terms);
+        return;
+    };
     let energy = order.energy_wh.unwrap_or_default();
     let minutes = order.minutes.unwrap_or_default();
     order.energy_max_wh = Some(at_most(

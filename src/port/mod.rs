@@ -44,16 +44,51 @@ const PROOF: u8 = 2;
 /// Reports that can wait for one start's fate.
 const KEPT_REPORTS: usize = 4;
 
-/// Times that the agent was down: up-time at each restart, and how long it had been away by a believed clock.
+/// Times that the agent was down: up-time at each restart, and how long it had been away; `None` when no believed clock
+/// tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
-pub struct Downtime(pub Vec<(UpTime, Duration)>);
+pub struct Downtime(pub Vec<(UpTime, Option<Duration>)>);
 
 impl Downtime {
-    /// Real time from `from` to `to`, down times included.
+    /// More restarts than this are counted together, the oldest first.
+    const KEPT: usize = 256;
+
+    /// Real time from `from` to `to`, known down times included.
     pub fn elapsed(&self, from: UpTime, to: UpTime) -> Duration {
-        let down: Duration = self.0.iter().filter(|(at, _)| *at >= from && *at < to).map(|(_, down)| *down).sum();
-        to.since(from) + down
+        to.since(from) + self.between(from, to).flatten().sum::<Duration>()
+    }
+
+    /// As [`Self::elapsed`]; `None` when the agent was down meanwhile for nobody knows how long.
+    pub fn elapsed_for_sure(&self, from: UpTime, to: UpTime) -> Option<Duration> {
+        let down: Option<Duration> = self.between(from, to).sum();
+        down.map(|down| to.since(from) + down)
+    }
+
+    fn between(&self, from: UpTime, to: UpTime) -> impl Iterator<Item = Option<Duration>> {
+        self.0.iter().filter(move |(at, _)| *at >= from && *at < to).map(|(_, down)| *down)
+    }
+
+    /// Restarts after `since` that were noted without their length.
+    pub fn unknown_after(&self, since: UpTime) -> usize {
+        self.0.iter().filter(|(at, down)| *at > since && down.is_none()).count()
+    }
+
+    /// The length of the restart at `at` is known now.
+    pub fn is_known(&mut self, at: UpTime, down: Duration) {
+        if let Some(noted) = self.0.iter_mut().find(|(noted, _)| *noted == at) {
+            noted.1 = Some(down);
+        }
+    }
+
+    /// Notes a restart; those before `reach` are of no use any more.
+    pub fn note(&mut self, at: UpTime, down: Option<Duration>, reach: UpTime) {
+        self.0.retain(|(at, _)| *at >= reach);
+        self.0.push((at, down));
+        while self.0.len() > Self::KEPT {
+            let (_, oldest) = self.0.remove(0);
+            self.0[0].1 = oldest.zip(self.0[0].1).map(|(one, other)| one + other);
+        }
     }
 }
 
@@ -96,6 +131,11 @@ impl Terms<'_> {
     /// Real time between two moments.
     pub fn elapsed(&self, from: UpTime, to: UpTime) -> Duration {
         self.downtime.elapsed(from, to)
+    }
+
+    /// As [`Self::elapsed`]; `None` when nobody knows.
+    pub fn elapsed_for_sure(&self, from: UpTime, to: UpTime) -> Option<Duration> {
+        self.downtime.elapsed_for_sure(from, to)
     }
 }
 

@@ -198,9 +198,9 @@ impl Desk<'_> {
             let refused = earlier.end_reason == Some(EndReason::StartRefused);
             earlier.business_no.is_none() && !refused
         });
-        let since_sending = self.terms.elapsed(figures::session_start(self.peek(index)), kept.at);
-        let possible = since_sending.as_secs() / 60 + 1;
-        !another_numberless && u64::from(kept.report.minutes.0) <= possible
+        let since_sending = self.terms.elapsed_for_sure(figures::session_start(self.peek(index)), kept.at);
+        let possible = since_sending.is_none_or(|since| u64::from(kept.report.minutes.0) <= since.as_secs() / 60 + 1);
+        !another_numberless && possible
     }
 
     /// A question sent after the start was answered with idle.

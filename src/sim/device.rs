@@ -363,7 +363,8 @@ impl Device {
                 self.sockets[place].status_due = now;
             } else if was_lost.is_some_and(|until| until <= now) {
                 self.sockets[place].lost_until = None;
-                self.sockets[place].status_due = now;
+                let status = Uplink::Status(StatusReport::of(self.status_of(place, now)));
+                self.send(&status, MessageId::DEVICE, now);
             }
         }
     }

@@ -204,7 +204,7 @@ impl Site {
     /// # Errors
     /// When the store cannot be read.
     pub fn open(config: Config, store: Store, now: Now) -> Result<Self, Fatal> {
-        let newest = fatal(store.believed_wall())?.map(|wall| (wall, store.noted_up()));
+        let newest = fatal(store.believed())?;
         let mut site = Self {
             trust: Trust::new(newest, now),
             downtime: fatal(store.downtime())?,
@@ -407,7 +407,7 @@ impl Core for Site {
     }
 
     fn refused(&mut self, peer: IpAddr, why: Refused, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now);
+        self.judge_clock(now)?;
         let reason = match why {
             Refused::NotAllowed => refusals::Reason::NotAllowed,
             Refused::Limit => refusals::Reason::Limit,
@@ -416,7 +416,7 @@ impl Core for Site {
     }
 
     fn frame(&mut self, conn: ConnId, frame: &Frame<'_>, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now);
+        self.judge_clock(now)?;
         self.handle_frame(conn, frame, now)
     }
 
@@ -426,7 +426,7 @@ impl Core for Site {
     }
 
     fn disconnected(&mut self, conn: ConnId, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now);
+        self.judge_clock(now)?;
         let Some(session) = self.sessions.remove(&conn) else { return Ok(()) };
         match session.device {
             Some(device) if self.gateway(device).is_some_and(|gateway| gateway.conn == Some(conn)) => {
@@ -437,7 +437,7 @@ impl Core for Site {
     }
 
     fn command(&mut self, client: ClientId, line: &[u8], user: Option<u32>, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now);
+        self.judge_clock(now)?;
         self.handle_command(client, line, user, now)
     }
 
@@ -453,7 +453,7 @@ impl Core for Site {
     }
 
     fn timeout(&mut self, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now);
+        self.judge_clock(now)?;
         while let Some(due) = self.dues.take(now.up) {
             self.handle_due(due, now)?;
         }
@@ -482,10 +482,12 @@ impl Core for Site {
 }
 
 impl Site {
-    fn judge_clock(&mut self, now: Now) {
+    fn judge_clock(&mut self, now: Now) -> Result<(), Fatal> {
+        let (newest, believed) = (self.trust.newest(), self.trust.is_believed());
         if let Some(step) = self.trust.judge(now) {
             log::info!("wall clock stepped by_ms={step} clock={}", self.trust.quality().word());
         }
+        if !believed && self.trust.is_believed() { self.clock_is_believed(newest, now) } else { Ok(()) }
     }
 
     fn handle_due(&mut self, due: Due, now: Now) -> Result<(), Fatal> {

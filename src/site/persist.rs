@@ -199,8 +199,8 @@ impl Site {
         if self.keeping.up_time || (noted && self.store.in_transaction()) {
             self.keeping.up_time = true;
             self.store.set_up(now.up)?;
-            if let Some((wall, _)) = self.trust.newest() {
-                self.store.set_believed_wall(wall)?;
+            if let Some((wall, up)) = self.trust.newest() {
+                self.store.set_believed(wall, up)?;
             }
         }
         Ok(())

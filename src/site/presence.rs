@@ -20,6 +20,12 @@ use super::persist::STORE_FAILING;
 use super::refusals::Reason;
 use super::{Gateway, Site, fatal};
 
+/// What passed since the clock was believed last, and that the agent was not up for.
+fn away_since((before, up): (WallTime, UpTime), now: Now) -> Duration {
+    let away = now.wall.0 - before.0 - i64::try_from(now.up.since(up).as_millis()).unwrap_or(0);
+    Duration::from_millis(u64::try_from(away).unwrap_or(0))
+}
+
 impl Site {
     /// Everything as the store has it; what was under way is taken up.
     pub(super) fn restore(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
@@ -51,19 +57,36 @@ impl Site {
         self.take_up(now)
     }
 
-    /// Down time counts where real time does, when the clock can be believed at both ends.
+    /// Down time counts where real time does, when the clock can be believed at both ends. `newest` was believed last.
     fn note_downtime(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
-        let Some((before, up)) = newest.filter(|_| self.trust.is_believed()) else { return Ok(()) };
-        let away = now.wall.0 - before.0 - i64::try_from(now.up.since(up).as_millis()).unwrap_or(0);
-        let away = Duration::from_millis(u64::try_from(away).unwrap_or(0));
-        if away < Duration::from_secs(1) {
+        if now.up == UpTime(0) {
+            return Ok(());
+        }
+        // With another restart meanwhile, the clock tells how long both took, and nobody how long each.
+        let newest = newest.filter(|(_, up)| self.trust.is_believed() && self.downtime.unknown_after(*up) == 0);
+        let away = newest.map(|newest| away_since(newest, now));
+        if away.is_some_and(|away| away < Duration::from_secs(1)) {
             return Ok(());
         }
         let reach = UpTime(now.up.0.saturating_sub(crate::limits::REPORT_MATCHES_FOR_MS));
-        self.downtime.0.retain(|(at, _)| *at >= reach);
-        self.downtime.0.push((now.up, away));
+        self.downtime.note(now.up, away, reach);
+        self.keep_downtime()
+    }
+
+    fn keep_downtime(&mut self) -> Result<(), Fatal> {
         let noted = self.store.set_downtime(&self.downtime);
         self.kept(noted).map(drop)
+    }
+
+    /// The clock is believed again: how long the agent was down before this start can be told now.
+    pub(super) fn clock_is_believed(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
+        match newest.filter(|(_, up)| self.downtime.unknown_after(*up) == 1) {
+            Some(newest) => {
+                self.downtime.is_known(self.started, away_since(newest, now));
+                self.keep_downtime()
+            }
+            None => Ok(()),
+        }
     }
 
     fn take_up(&mut self, now: Now) -> Result<(), Fatal> {

@@ -122,11 +122,6 @@ impl Store {
         self.up_base
     }
 
-    /// Up-time that was last noted, together with the wall time that was believed then.
-    pub const fn noted_up(&self) -> UpTime {
-        self.noted_up
-    }
-
     /// Whether the last run ended without closing the store.
     pub const fn after_unclean_stop(&self) -> bool {
         self.after_unclean_stop
@@ -215,12 +210,23 @@ impl Store {
         Ok(self.meta(Meta::BelievedWall)?.map(WallTime))
     }
 
-    /// Notes it.
+    /// The newest wall time that was believed, and the up-time at which it was.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn set_believed_wall(&mut self, wall: WallTime) -> Result<(), StoreError> {
-        self.set_meta(Meta::BelievedWall, wall.0)
+    pub fn believed(&self) -> Result<Option<(WallTime, UpTime)>, StoreError> {
+        let up: Option<i64> = self.meta(Meta::BelievedUp)?;
+        let up = up.map_or(self.noted_up, |up| UpTime(up.max(0).unsigned_abs()));
+        Ok(self.believed_wall()?.map(|wall| (wall, up)))
+    }
+
+    /// Notes both.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn set_believed(&mut self, wall: WallTime, up: UpTime) -> Result<(), StoreError> {
+        self.set_meta(Meta::BelievedWall, wall.0)?;
+        self.set_meta(Meta::BelievedUp, to_i64(up.0))
     }
 
     /// When the agent was down, as far as it matters to orders.
@@ -352,6 +358,7 @@ enum Meta {
     Up,
     MessageIds,
     BelievedWall,
+    BelievedUp,
     Boot,
     JournalBytes,
     Downtime,
@@ -370,6 +377,7 @@ impl Meta {
             Self::Up => "up_ms",
             Self::MessageIds => "message_ids",
             Self::BelievedWall => "believed_wall_ms",
+            Self::BelievedUp => "believed_up_ms",
             Self::Boot => "boot_id",
             Self::Downtime => "downtime",
             Self::JournalBytes => "journal_bytes",

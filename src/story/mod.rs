@@ -203,8 +203,11 @@ fn said(data: &Value, kind: Kind) -> String {
     fields.iter().filter_map(|field| data[*field].as_str()).map(|word| format!(" {word}")).collect()
 }
 
-fn restarted(up: UpTime, away: std::time::Duration) -> Placed {
-    let text = format!("started again after {} s away", away.as_secs());
+fn restarted(up: UpTime, away: Option<std::time::Duration>) -> Placed {
+    let text = match away {
+        Some(away) => format!("started again after {} s away", away.as_secs()),
+        None => "started again, away for nobody knows how long".to_owned(),
+    };
     let line = Line { at: None, kind: Kind::Agent, text, why: None, times: 1, more: Map::new() };
     Placed { up, stage: Stages::ASKED, line }
 }

@@ -24,7 +24,7 @@ pub(super) struct Picked<'a> {
     pub(super) frames: Vec<&'a JournalEntry>,
     pub(super) events: Vec<&'a Event>,
     /// When the agent came back, and how long it had been away.
-    pub(super) restarts: Vec<(UpTime, Duration)>,
+    pub(super) restarts: Vec<(UpTime, Option<Duration>)>,
 }
 
 pub(super) fn of(records: &Records) -> Picked<'_> {

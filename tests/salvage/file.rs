@@ -202,7 +202,7 @@ fn make() -> Vec<u8> {
         }
     }
     store.set_up(UpTime(1_000_000)).unwrap();
-    store.set_believed_wall(WALL).unwrap();
+    store.set_believed(WALL, UpTime(5_000)).unwrap();
     store.commit().unwrap();
     store.close().unwrap();
     // Free pages in the middle, and not closed.

@@ -133,6 +133,11 @@ impl World {
     }
 
     fn fail(&self, place: usize, what: &str) -> ! {
+        // To look into it: the store as it is.
+        if let Some(folder) = std::env::var_os("CHARGEGATE_SIMULATION_KEEP") {
+            let copied = self.db().0.execute("VACUUM INTO ?1", [Path::new(&folder).join("store.db").to_str()]);
+            eprintln!("store kept: {copied:?}");
+        }
         panic!("{what}\n  {}\n  {}", self.replay(), self.describe(place));
     }
 

@@ -219,6 +219,9 @@ impl Line {
     pub fn note_away(&mut self, now: u64) {
         if self.is_reached(now) {
             self.away_since = None;
+            if self.device.has_lost_radio(now) {
+                self.troubled = now;
+            }
         } else {
             self.troubled = now;
             self.away_since.get_or_insert(now);

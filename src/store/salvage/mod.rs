@@ -244,7 +244,7 @@ impl Old {
             None => db.query_row(newest_up, [], |row| row.get::<_, Option<UpTime>>(0))?.map_or(0, |up| up.0),
         };
         set_meta(db, Meta::Up, to_i64(up))?;
-        for key in [Meta::BelievedWall, Meta::Boot, Meta::Downtime] {
+        for key in [Meta::BelievedWall, Meta::BelievedUp, Meta::Boot, Meta::Downtime] {
             if let Some(value) = self.meta.get(key.key()) {
                 set_meta(db, key, value)?;
             }
