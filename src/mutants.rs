@@ -3,7 +3,6 @@
 //! Only with the cargo feature `mutants`, which no shipped binary has; without it every rule is always on and nothing
 //! of this is left in the program.
 
-#[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "not all of them have their place yet"))]
 /// A rule (contract §5) that can be switched off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
@@ -25,7 +24,7 @@ pub enum Mutant {
     OwedStops,
     /// A close without a report bounds what can have been charged.
     Bounds,
-    /// A session belongs to the order that owns it, not to the newest one.
+    /// What charges belongs to the order that owns its port, whatever number is shown.
     WhoseSession,
     /// Idle leaves the end report some time to come.
     EndReportGrace,

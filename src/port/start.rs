@@ -220,7 +220,7 @@ impl Desk<'_> {
         }
     }
 
-    fn repeat_or_give_up(&mut self, index: usize) {
+    pub(super) fn repeat_or_give_up(&mut self, index: usize) {
         let Some(start) = self.peek(index).course.start else { return };
         let expired = start.expires_at.is_some_and(|at| self.now.wall >= at);
         if u32::from(start.tries) >= self.terms.answer_retries || expired {
@@ -246,6 +246,9 @@ impl Desk<'_> {
         if u32::from(start.tries) >= self.terms.answer_retries {
             self.give_up_start(index);
             return;
+        }
+        if mutants::off(Mutant::AskBeforeRepeating) {
+            return self.repeat_or_give_up(index);
         }
         let up = self.now.up;
         if let Some(start) = self.order(index).course.start.as_mut() {
