@@ -27,6 +27,10 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod logging;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod order;
 pub mod port;
 mod send_queue;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::UpTime;
+use crate::mutants::{self, Mutant};
 use crate::order::{EndReason, Order, OrderStatus, Settlement};
 use crate::port::figures;
 use crate::port::state::StopCause;
@@ -60,10 +61,12 @@ impl Desk<'_> {
 
     /// Closes the running order when its grace is over.
     pub(super) fn close_when_grace_is_over(&mut self, index: usize) {
-        if self.grace_ends(index).is_none_or(|ends| self.now.up < ends) {
+        let runs = self.grace_ends(index).is_none_or(|ends| self.now.up < ends);
+        let shown_idle = self.peek(index).course.idle_since.is_some();
+        let at_once = mutants::off(Mutant::EndReportGrace) && shown_idle;
+        if runs && !at_once {
             return;
         }
-        let shown_idle = self.peek(index).course.idle_since.is_some();
         if shown_idle && self.take_kept_at_grace_end(index) {
             return;
         }
@@ -96,7 +99,8 @@ impl Desk<'_> {
             matches!(order.end_reason, Some(EndReason::Timeout | EndReason::Offline | EndReason::EndReportMissing));
         let guessed = matches!(order.settlement, Some(Settlement::Provisional | Settlement::Estimated));
         let stopped = order.stopped_by.is_some() || order.course.stop_accepted.is_some();
-        newest && by_guess && guessed && !order.course.end_shown && !stopped && !order.is_final && self.is_paid(index)
+        let ended = order.course.end_shown || stopped || order.is_final || mutants::off(Mutant::Resume);
+        newest && by_guess && guessed && !ended && self.is_paid(index)
     }
 
     /// Within its paid time.

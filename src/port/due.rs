@@ -1,6 +1,7 @@
 //! What time asks: one due time a port, and the question that it wants to put to its socket.
 
 use crate::clock::UpTime;
+use crate::mutants::{self, Mutant};
 use crate::order::{EndReason, OrderStatus, Settlement};
 use crate::port::state::{KeptReport, StopPhase};
 use crate::port::status::order_waits_for_idle;
@@ -102,6 +103,9 @@ impl Desk<'_> {
 
     fn running_timeout(&mut self, index: usize) {
         self.close_when_grace_is_over(index);
+        if mutants::off(Mutant::AskBeforeSilentClose) {
+            self.close_when_silent(index, self.now.up);
+        }
         if !self.peek(index).status.is_running() {
             return;
         }
@@ -196,7 +200,12 @@ impl Desk<'_> {
             self.order(index).course.grace_asked = true;
             self.close_when_grace_is_over(index);
         }
-        let silent = self.reach == Reach::Online && sent >= self.silent_at(index);
+        self.close_when_silent(index, sent);
+    }
+
+    /// No news for too long, and what was asked at `asked` got no reply.
+    fn close_when_silent(&mut self, index: usize, asked: UpTime) {
+        let silent = self.reach == Reach::Online && asked >= self.silent_at(index);
         if silent && self.peek(index).status.is_running() {
             self.close(index, EndReason::Timeout, Settlement::Provisional);
         }
@@ -212,6 +221,12 @@ impl Desk<'_> {
     pub fn returned(&mut self) {
         if self.case.port.status == PortStatus::Offline {
             self.show(PortStatus::Unclear);
+        }
+        if let Some(index) = self.pending_index()
+            && mutants::off(Mutant::RestartAsks)
+            && self.peek(index).course.start.is_some_and(|start| start.restarted)
+        {
+            self.repeat_or_give_up(index);
         }
         self.stop_on_return();
         self.finish();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::UpTime;
 use crate::ids::{Minutes, WattHours};
+use crate::mutants::{self, Mutant};
 use crate::order::{Flag, Order};
 use crate::port::Terms;
 use crate::port::state::{Figures, Report};
@@ -112,16 +113,14 @@ pub(super) fn bound_by_evidence(order: &mut Order, end: UpTime, terms: &Terms<'_
     };
     let energy = order.energy_wh.unwrap_or_default();
     let minutes = order.minutes.unwrap_or_default();
-    order.energy_max_wh = Some(at_most(
+    let energy_max = at_most(
         energy + at_ceiling(unseen, terms.power_ceiling_w),
         order.plan.as_ref().and_then(|plan| plan.ordered_energy()),
         energy,
-    ));
-    order.minutes_max = Some(at_most(
-        minutes + whole_minutes(unseen),
-        order.plan.as_ref().and_then(|plan| plan.paid_minutes()),
-        minutes,
-    ));
+    );
+    let minutes_max =
+        at_most(minutes + whole_minutes(unseen), order.plan.as_ref().and_then(|plan| plan.paid_minutes()), minutes);
+    bound(order, energy_max, minutes_max);
 }
 
 /// Upper bounds of an order that may still be charging: the whole plan, or a figure that is above it.
@@ -130,8 +129,17 @@ pub(super) fn bound_by_plan(order: &mut Order, terms: &Terms<'_>) {
     let ordered = order.plan.as_ref().and_then(|plan| plan.ordered_energy());
     let whole =
         ordered.unwrap_or_else(|| at_ceiling(Duration::from_secs(u64::from(paid.0) * 60), terms.power_ceiling_w));
-    order.energy_max_wh = Some(whole.max(order.energy_wh.unwrap_or_default()));
-    order.minutes_max = Some(paid.max(order.minutes.unwrap_or_default()));
+    let energy_max = whole.max(order.energy_wh.unwrap_or_default());
+    let minutes_max = paid.max(order.minutes.unwrap_or_default());
+    bound(order, energy_max, minutes_max);
+}
+
+/// The most that may be charged for.
+fn bound(order: &mut Order, energy: WattHours, minutes: Minutes) {
+    let reached = (order.energy_wh.unwrap_or_default(), order.minutes.unwrap_or_default());
+    let (energy, minutes) = if mutants::off(Mutant::Bounds) { reached } else { (energy, minutes) };
+    order.energy_max_wh = Some(energy);
+    order.minutes_max = Some(minutes);
 }
 
 /// Both bounds are the figures themselves: nothing is in doubt.

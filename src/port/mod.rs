@@ -390,7 +390,7 @@ impl Desk<'_> {
         let looked_after = self.case.memory().is_some_and(|memory| memory.stop.is_some() || memory.stray.is_some());
         if self.case.port.status == PortStatus::Charging && self.open_index().is_none() && !looked_after {
             let (number, since) = (self.case.port.business_no, self.now.up);
-            self.memory().stray = Some(Stray { number, since, told: false });
+            self.memory().stray = Some(Stray::of_nobody(number, since));
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::clock::UpTime;
 use crate::ids::BusinessNo;
+use crate::mutants::{self, Mutant};
 use crate::order::{EndReason, Flag, Order, OrderStatus, ReportedFigures, Settlement};
 use crate::port::effect::unknown_end;
 use crate::port::figures;
@@ -59,6 +60,9 @@ impl Desk<'_> {
 
     /// The same as one that is booked: a duplicate, unless its number is open again; then the open order's grace decides.
     fn repeated(&mut self, booked: usize, number: BusinessNo, report: &Report) -> ReportFate {
+        if mutants::off(Mutant::Duplicates) {
+            self.correct(booked, report);
+        }
         let reused = self.running_index().filter(|&open| open != booked && self.peek(open).has_number(number));
         if reused.is_some() && self.kept_under(number).is_none() {
             self.keep(report);
@@ -83,7 +87,7 @@ impl Desk<'_> {
 
     fn of_a_numberless(&mut self, report: &Report) -> ReportFate {
         if self.pending_index().is_some() {
-            return self.keep(report);
+            return if mutants::off(Mutant::KeptReports) { ReportFate::Kept } else { self.keep(report) };
         }
         let (wall, at) = self.at();
         let kept = KeptReport { report: report.clone(), at, wall, asked: false };
@@ -208,10 +212,11 @@ impl Desk<'_> {
     }
 
     pub(super) fn book(&mut self, index: usize, report: &Report) -> ReportFate {
-        if has_report(self.peek(index)) {
+        let open = self.peek(index).status.is_open();
+        if has_report(self.peek(index)) || (mutants::off(Mutant::LaterReport) && !open) {
             return ReportFate::Nobody;
         }
-        if self.peek(index).status.is_open() {
+        if open {
             self.close_by_report(index, report);
         } else {
             self.correct(index, report);

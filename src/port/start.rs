@@ -1,6 +1,7 @@
 //! A start and its answers (contract §5 *Start*).
 
 use crate::ids::{BusinessNo, MessageId, Minutes, OrderNo};
+use crate::mutants::{self, Mutant};
 use crate::order::{EndReason, Order, OrderStatus, Settlement, StartCourse};
 use crate::port::effect::unknown_end;
 use crate::port::figures;
@@ -23,7 +24,7 @@ impl Desk<'_> {
         // A late answer to an older sending may end the hold while a stop is on its way.
         let stop = self.case.memory().and_then(|memory| memory.stop.as_ref());
         let stopping = stop.is_some_and(|stop| stop.phase == StopPhase::Waiting);
-        let held = self.case.is_held() || stopping;
+        let held = !mutants::off(Mutant::Hold) && (self.case.is_held() || stopping);
         let free = port.status == PortStatus::Idle && !held && self.open_index().is_none();
         if free { Ok(()) } else { Err(Refusal::PortBusy) }
     }
@@ -219,7 +220,7 @@ impl Desk<'_> {
         }
     }
 
-    fn repeat_or_give_up(&mut self, index: usize) {
+    pub(super) fn repeat_or_give_up(&mut self, index: usize) {
         let Some(start) = self.peek(index).course.start else { return };
         let expired = start.expires_at.is_some_and(|at| self.now.wall >= at);
         if u32::from(start.tries) >= self.terms.answer_retries || expired {
@@ -245,6 +246,9 @@ impl Desk<'_> {
         if u32::from(start.tries) >= self.terms.answer_retries {
             self.give_up_start(index);
             return;
+        }
+        if mutants::off(Mutant::AskBeforeRepeating) {
+            return self.repeat_or_give_up(index);
         }
         let up = self.now.up;
         if let Some(start) = self.order(index).course.start.as_mut() {

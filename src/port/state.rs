@@ -6,6 +6,7 @@ use crate::clock::{UpTime, WallTime};
 use crate::ids::{
     BusinessNo, Cents, DeciVolts, DeciWatts, MessageId, MilliAmperes, Minutes, OrderNo, PortKey, WattHours,
 };
+use crate::mutants::{self, Mutant};
 use crate::order::{TierSpent, is_default};
 
 /// Normalised status of a port (contract §4).
@@ -140,6 +141,13 @@ pub struct Stray {
     pub since: UpTime,
     /// Told and stopped (or only told).
     pub told: bool,
+}
+
+impl Stray {
+    /// First seen at `since`, and nobody's.
+    pub(super) fn of_nobody(number: Option<BusinessNo>, since: UpTime) -> Self {
+        Self { number, since, told: mutants::off(Mutant::UnknownSession) }
+    }
 }
 
 /// A number that disagrees, or one without bit 4: no evidence until a question repeats it.

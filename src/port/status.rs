@@ -2,6 +2,7 @@
 
 use crate::bkv::StatusByte;
 use crate::ids::BusinessNo;
+use crate::mutants::{self, Mutant};
 use crate::order::{EndReason, Flag, Order, OrderStatus, Settlement, Source};
 use crate::port::figures;
 use crate::port::state::{Doubt, Stray};
@@ -162,7 +163,7 @@ impl Desk<'_> {
             self.drop_doubt();
             return true;
         }
-        if !self.settles_doubt(reading, true) {
+        if mutants::off(Mutant::WhoseSession) || !self.settles_doubt(reading, true) {
             return false;
         }
         if self.is_of_another(index, number) {
@@ -268,7 +269,7 @@ impl Desk<'_> {
         let stray = match known.filter(|stray| stray.number == reading.number) {
             Some(stray) => stray,
             None => {
-                let stray = Stray { number: reading.number, since: now, told: false };
+                let stray = Stray::of_nobody(reading.number, now);
                 self.memory().stray = Some(stray);
                 stray
             }

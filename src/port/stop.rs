@@ -2,6 +2,7 @@
 //! while a later one is open there, and afterwards only while the port shows that order's own number.
 
 use crate::ids::{BusinessNo, MessageId, OrderNo};
+use crate::mutants::{self, Mutant};
 use crate::order::{EndReason, OrderStatus, Settlement};
 use crate::port::state::{Stop, StopCause, StopPhase};
 use crate::port::{Desk, Effect, Outcome, PortStatus, Reach, Reading, Refusal, STOP_SPACING};
@@ -99,7 +100,7 @@ impl Desk<'_> {
 
     /// A new try of the owed stop, if it may go out now.
     fn try_again(&mut self) {
-        if self.reach != Reach::Online || !self.may_stop() {
+        if mutants::off(Mutant::OwedStops) || self.reach != Reach::Online || !self.may_stop() {
             return;
         }
         let message_id = self.names.message_id();
@@ -123,10 +124,11 @@ impl Desk<'_> {
         let later = &self.case.orders[index + 1..];
         let open = later.iter().any(|entry| entry.order.status.is_open());
         if open || self.closed_owner(None).is_some_and(|owner| owner > index) {
-            return false;
+            return mutants::off(Mutant::NoStopOverLaterOrder);
         }
         let shown = self.case.port.business_no;
-        later.is_empty() || shown.is_some_and(|number| self.peek(index).has_number(number))
+        let shows_own = shown.is_some_and(|number| self.peek(index).has_number(number));
+        later.is_empty() || shows_own || mutants::off(Mutant::StopOwnNumber)
     }
 
     fn stop_slot(&self) -> Option<&Stop> {

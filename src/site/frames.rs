@@ -16,6 +16,7 @@ use crate::config::{EndAck, TiersCommand};
 use crate::event::{Stream, device_event, port_event};
 use crate::ids::{Cents, DeviceId, MessageId, Minutes, OrderNo, PortKey, SocketNo, WattHours};
 use crate::limits::STRANGE_KEYS;
+use crate::mutants::{self, Mutant};
 use crate::order::{Plan, ServiceFeeBy, TierSpent};
 use crate::port::{Answered, Case, Desk, Figures, Port, PortStatus, Reading, Report, ReportFate};
 use crate::store::{Direction, FrameVerdict, SendingKind};
@@ -424,7 +425,12 @@ impl Site {
         };
         self.keep(frame, noted, now)?;
         let ack = self.end_ack(id, end.kind, end.sequence, end.socket.get(), end.port.get());
-        self.held.send(conn, |out| ack.encode_into(id, frame.message_id(), out));
+        let write = |out: &mut Vec<u8>| ack.encode_into(id, frame.message_id(), out);
+        if mutants::off(Mutant::AnswerAfterCommit) {
+            self.ready.send(conn, write);
+        } else {
+            self.held.send(conn, write);
+        }
         Ok(())
     }
 
