@@ -14,7 +14,7 @@ fn no_issues(agent: &Agent) {
     assert_eq!((code, issues.trim()), (Some(0), "[]"));
 }
 
-/// The five minutes are two seconds here; `tests/lateness.rs` has them whole, on a clock of its own.
+/// The five minutes are two seconds here; `tests/lateness` has them whole, on a clock of its own.
 #[test]
 fn a_device_offline_for_5_minutes_ends_its_order_and_resets_its_port() {
     let agent = Agent::start(&format!("{FAST}offline_timeout = \"2s\"\n"));
