@@ -2,7 +2,12 @@
 //! `orders.end_report_grace` and 20 s, an offline device's orders within `orders.offline_timeout` and 5 s of its last
 //! frame. At the defaults on a clock of its own, and with short limits at the real program. What was measured is printed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed; this one tells what it measured"
+)]
 
 mod defaults;
 mod real;
