@@ -235,7 +235,7 @@ fn at_the_defaults_an_idle_port_without_its_report_is_closed_within_80_seconds()
     let closed = world.closed("end_report_missing");
     assert_eq!(closed.len(), 2 * DEVICES as usize);
     let of = |(device, port, up): &(DeviceId, PortNo, u64)| late(*up, world.shown_idle[&(*device, *port)], MINUTE);
-    judge("defaults, idle without a report", closed.iter().map(of).collect(), MOST_AFTER_GRACE_MS);
+    judge("defaults, idle without a report", closed.iter().map(of).collect(), MOST_AFTER_GRACE_MS, 0);
 }
 
 #[test]
@@ -253,5 +253,5 @@ fn at_the_defaults_the_orders_of_an_offline_device_are_closed_within_305_seconds
     assert_eq!(closed.len(), 2 * DEVICES as usize);
     let last = |device: &DeviceId| world.lines.iter().find(|line| line.device.id() == *device).unwrap().last_frame;
     let of = |(device, _, up): &(DeviceId, PortNo, u64)| late(*up, last(device), 5 * MINUTE);
-    judge("defaults, device offline", closed.iter().map(of).collect(), MOST_AFTER_OFFLINE_MS);
+    judge("defaults, device offline", closed.iter().map(of).collect(), MOST_AFTER_OFFLINE_MS, 0);
 }
