@@ -12,8 +12,10 @@ mod presence;
 mod process;
 mod restarts;
 mod scaled;
+mod scenes;
 mod starts;
 mod stops;
+mod stuck;
 
 use serde_json::Value;
 
