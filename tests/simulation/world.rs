@@ -227,16 +227,13 @@ impl World {
 
     fn next_time(&self) -> u64 {
         let mut next = self.next_check.max(self.now + 1);
+        // Who wants a connection has to wait for the agent.
+        let Some(site) = &self.site else { return next.min(self.now + 5_000) };
         for line in &self.lines {
             next = next.min(line.next_time(self.now));
         }
-        match &self.site {
-            Some(site) => {
-                if let Some(deadline) = site.next_deadline() {
-                    next = next.min(deadline.0.saturating_sub(self.base.0) + self.base.1);
-                }
-            }
-            None => next = next.min(self.now + 10_000),
+        if let Some(deadline) = site.next_deadline() {
+            next = next.min(deadline.0.saturating_sub(self.base.0) + self.base.1);
         }
         if let Some(plan) = self.plans.last() {
             next = next.min(plan.at);
