@@ -211,13 +211,13 @@ fn make() -> Vec<u8> {
             };
             store.put_sending(&sending).unwrap();
         }
+        if no % 25 == 0 {
+            store.put_inconsistency(&inconsistency(no / 25)).unwrap();
+        }
         if no <= 400 {
             let subject = Subject { device: Some(device_id(no)), ..Subject::default() };
             store.raise_alert("port_fault", Severity::Warning, subject, WALL, &json!({ "no": no })).unwrap();
         }
-    }
-    for no in 0..DEVICES * 4 {
-        store.put_inconsistency(&inconsistency(no)).unwrap();
     }
     store.set_up(UpTime(1_000_000)).unwrap();
     store.set_believed_wall(WALL).unwrap();
