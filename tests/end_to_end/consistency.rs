@@ -8,6 +8,7 @@ use chargegate::ids::PortNo;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::code;
 use crate::scaled::Scaled;
 use crate::support::{Agent, Device, FAST, IDLE, Shows, charging, id, start, wait_for, wait_within};
 
@@ -67,6 +68,24 @@ fn an_order_on_an_idle_port_is_closed_within_its_grace_and_leaves_no_row() {
     wait_for("an empty view", || (check(&agent).0 == Some(0)).then_some(()));
     let order = agent.order();
     assert_eq!((&order["end_reason"], &order["settlement"]), (&json!("end_report_missing"), &json!("estimated")));
+    assert_eq!(kept(&agent), [] as [Value; 0]);
+}
+
+/// A socket that seldom answers is asked ever more seldom; an order must not wait for that.
+#[test]
+fn an_order_on_an_idle_port_is_closed_in_time_though_its_socket_left_questions_unanswered() {
+    let agent = Agent::start(&format!("{FAST}answer_retries = 5\n"));
+    let mut device = Device::idle(&agent);
+    device.run_order(&agent, 26, 60);
+    let reply = agent.command(json!({ "type": "query_status", "device": id(), "socket": 1 }));
+    assert_eq!(code(&reply).1, "no_answer");
+    for _ in 0..6 {
+        device.expect_question();
+    }
+    device.status(IDLE);
+    device.expect_question();
+    wait_for("an empty view", || (check(&agent).0 == Some(0)).then_some(()));
+    assert_eq!(agent.order()["end_reason"], "end_report_missing");
     assert_eq!(kept(&agent), [] as [Value; 0]);
 }
 
