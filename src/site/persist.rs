@@ -112,6 +112,7 @@ impl Site {
         let wanted = self.store.in_transaction()
             || !self.held.is_empty()
             || self.keeping.has_changes()
+            || self.watch.has_rows()
             || self.keeping.flush
             || self.keeping.up_time
             || self.keeping.damage.is_some()
@@ -191,6 +192,7 @@ impl Site {
         for key in ports {
             self.write_case(key)?;
         }
+        self.write_inconsistencies()?;
         if self.keeping.flush {
             self.write_figures()?;
         }
@@ -244,6 +246,7 @@ impl Site {
 
     fn committed(&mut self, now: Now) {
         self.held.release(&mut self.ready);
+        self.watch.committed();
         let mut written = std::mem::take(&mut self.keeping.ports);
         self.keeping.sockets.clear();
         self.keeping.devices.clear();
@@ -368,6 +371,7 @@ impl Site {
             None => {
                 // Its registration was taken back: the next frame registers it again.
                 self.devices.remove(&id);
+                self.watch.forget(id);
                 self.asks.retain(|(device, _), _| *device != id);
                 self.sessions
                     .values_mut()

@@ -6,6 +6,7 @@
 mod support;
 
 mod bytes;
+mod consistency;
 mod frames;
 mod orders;
 mod presence;

@@ -6,6 +6,7 @@
 mod anything;
 mod figures;
 mod held;
+mod issues;
 mod later_truth;
 mod reports;
 mod scene;

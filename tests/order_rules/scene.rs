@@ -11,8 +11,8 @@ pub use chargegate::ids::{
 };
 pub use chargegate::order::{EndReason, Flag, Order, OrderStatus, Plan, PowerTier, Settlement, Source};
 pub use chargegate::port::{
-    Answered, Case, Desk, Dirty, Downtime, Effect, Figures, Names, OrderEvent, Outcome, Port, PortStatus, Reach,
-    Reading, Refusal, Report, ReportFate, Terms,
+    Answered, Case, Desk, Dirty, Downtime, Effect, Figures, IssueType, Names, OrderEvent, Outcome, Port, PortStatus,
+    Reach, Reading, Refusal, Report, ReportFate, Terms,
 };
 pub use chargegate::sim::Random;
 

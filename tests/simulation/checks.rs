@@ -317,6 +317,7 @@ impl World {
         let stuck: Vec<String> = open.iter().filter(is_stuck).map(Row::told).collect();
         assert!(stuck.is_empty(), "stuck in the end: {}\n  {replay}", stuck.join("\n  "));
         assert_eq!(self.db().count("SELECT count(*) FROM consistency_issues"), 0, "port and order disagree; {replay}");
+        self.check_inconsistencies();
         let gaps = "SELECT count(*) FROM (SELECT stream, max(seq) - count(*) AS gap FROM events GROUP BY stream) WHERE gap <> 0";
         assert_eq!(self.db().count(gaps), 0, "gaps in a stream; {replay}");
         for place in 0..self.lines.len() {
@@ -334,6 +335,19 @@ impl World {
         format!(
             "{closed} orders closed, {reports} acknowledged reports, {inconsistent} of {port_minutes} port minutes inconsistent"
         )
+    }
+
+    /// What the agent itself noted as inconsistent for longer than its grace: nothing where all went well.
+    fn check_inconsistencies(&self) {
+        let sql = "SELECT device_id, port_no, issue_type, began_at, ended_at FROM inconsistencies";
+        let mut statement = self.db().0.prepare(sql).unwrap();
+        let mut found = statement.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let place = self.place_of(&row.get::<_, String>(0).unwrap());
+            if self.lines[place].is_good() {
+                self.fail(place, &format!("noted as inconsistent: {row:?}"));
+            }
+        }
     }
 
     /// Each report that a device was told is received stands once: with an order, or told as nobody's.
