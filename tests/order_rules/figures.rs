@@ -72,7 +72,7 @@ fn while_provisional_the_bounds_are_the_whole_plan_or_a_figure_above_it() {
 fn the_unseen_time_counts_down_time_too() {
     let mut scene = begun(Plan::Time { minutes: 900 });
     scene.pass(MINUTE);
-    scene.downtime.0.push((UpTime(scene.up), Duration::from_secs(3600)));
+    scene.downtime.0.push((UpTime(scene.up), Some(Duration::from_secs(3600))));
     scene.restarts();
     scene.returns();
     scene.pass(MINUTE);

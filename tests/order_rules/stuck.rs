@@ -308,7 +308,7 @@ fn after_a_restart_a_device_gets_its_time_to_return() {
 fn paid_time_counts_down_time_and_silence_does_not() {
     let mut scene = Scene::charging(26, 60);
     scene.pass(10 * MINUTE);
-    scene.downtime.0.push((UpTime(scene.up), Duration::from_secs(50 * 60)));
+    scene.downtime.0.push((UpTime(scene.up), Some(Duration::from_secs(50 * 60))));
     scene.restarts();
     scene.returns();
     scene.shows(0xb0, 26, 1, 60, To::Question);
