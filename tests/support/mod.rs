@@ -323,7 +323,12 @@ impl Client {
 
     /// Whether none has come so far.
     pub fn waits(&self) -> bool {
-        self.lines.try_recv().is_err()
+        self.try_reply().is_none()
+    }
+
+    /// The next reply, if it has come.
+    pub fn try_reply(&self) -> Option<Value> {
+        self.lines.try_recv().ok()
     }
 }
 
