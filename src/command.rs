@@ -4,6 +4,8 @@
 //! else; then the rest. Ranges that have to wait until device and port were judged are checked by
 //! [`Start::plan`]. Nothing is guessed past: an unknown field is refused by name.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use crate::clock::WallTime;
@@ -249,8 +251,11 @@ impl Request {
             "set_device" => Action::SetDevice(SetDevice::read(&mut fields)?),
             "set_socket" => Action::SetSocket(SetSocket::read(&mut fields)?),
             "remove_device" => Action::RemoveDevice(fields.required("device", device)?),
+            "claim_order" => Action::Claim(Claim::read(&mut fields)?),
             "flush" => Action::Flush,
-            "claim_order" | "get_snapshot" | "replay" | "acknowledge" => {
+            "redecode" => Action::Redecode(fields.required("frames", frames)?),
+            "acknowledge" => Action::Acknowledge(Acknowledge::read(&mut fields)?),
+            "get_snapshot" | "replay" => {
                 return Err(Problem::of(Code::NotSupported, "type", format!("{kind} is not in this version")));
             }
             other => {
@@ -288,6 +293,12 @@ pub enum Action {
     SetSocket(SetSocket),
     /// `remove_device`.
     RemoveDevice(DeviceId),
+    /// `claim_order`.
+    Claim(Claim),
+    /// `acknowledge`.
+    Acknowledge(Acknowledge),
+    /// The control socket's own: these frames of the journal are read again, and booked.
+    Redecode(BTreeSet<i64>),
     /// The control socket's own: figures that only move go to the store now.
     Flush,
 }
@@ -334,20 +345,7 @@ impl Start {
         let socket = fields.required("socket", socket)?;
         let port = fields.required("port", port)?;
         let order_no = fields.optional("order_no", order_no)?;
-        let mode = match fields.required("mode", text)?.as_str() {
-            "time" => RawMode::Time(fields.required("minutes", integer)?),
-            "energy" => RawMode::Energy(fields.required("energy_wh", integer)?),
-            "tiers" => RawMode::Tiers(
-                fields.required("amount_cents", integer)?,
-                fields.required("tiers", |value| list(value, raw_tier))?,
-            ),
-            "fee" => RawMode::Fee(
-                fields.required("amount_cents", integer)?,
-                fields.required("service_fee_by", service_fee_by)?,
-                fields.required("tiers", |value| list(value, raw_fee_tier))?,
-            ),
-            _ => return Err(Problem::of(Code::OutOfRange, "mode", "a mode is time, energy, tiers or fee")),
-        };
+        let mode = RawMode::read(fields)?;
         Ok(Self { device, socket, port, order_no, mode })
     }
 
@@ -361,13 +359,36 @@ impl Start {
     /// # Errors
     /// `out_of_range` with the field.
     pub fn plan(&self) -> Result<Plan, Problem> {
-        Ok(match &self.mode {
-            RawMode::Time(minutes) => Plan::Time { minutes: within("minutes", *minutes, 1, 900)? },
-            RawMode::Energy(energy) => Plan::Energy { energy_wh: within("energy_wh", *energy, 1, 65535)? },
-            RawMode::Tiers(amount, tiers) => {
+        self.mode.plan()
+    }
+}
+
+impl RawMode {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Problem> {
+        Ok(match fields.required("mode", text)?.as_str() {
+            "time" => Self::Time(fields.required("minutes", integer)?),
+            "energy" => Self::Energy(fields.required("energy_wh", integer)?),
+            "tiers" => Self::Tiers(
+                fields.required("amount_cents", integer)?,
+                fields.required("tiers", |value| list(value, raw_tier))?,
+            ),
+            "fee" => Self::Fee(
+                fields.required("amount_cents", integer)?,
+                fields.required("service_fee_by", service_fee_by)?,
+                fields.required("tiers", |value| list(value, raw_fee_tier))?,
+            ),
+            _ => return Err(Problem::of(Code::OutOfRange, "mode", "a mode is time, energy, tiers or fee")),
+        })
+    }
+
+    fn plan(&self) -> Result<Plan, Problem> {
+        Ok(match self {
+            Self::Time(minutes) => Plan::Time { minutes: within("minutes", *minutes, 1, 900)? },
+            Self::Energy(energy) => Plan::Energy { energy_wh: within("energy_wh", *energy, 1, 65535)? },
+            Self::Tiers(amount, tiers) => {
                 Plan::Tiers { amount_cents: within("amount_cents", *amount, 1, 65535)?, tiers: power_tiers(tiers)? }
             }
-            RawMode::Fee(amount, by, tiers) => Plan::Fee {
+            Self::Fee(amount, by, tiers) => Plan::Fee {
                 amount_cents: within("amount_cents", *amount, 1, 65535)?,
                 service_fee_by: *by,
                 tiers: fee_tiers(tiers)?,
@@ -472,6 +493,52 @@ fn read_stop(fields: &mut Fields<'_>) -> Result<Stop, Problem> {
         port: fields.required("port", port)?,
         expect: fields.optional("expect_order_no", order_no)?,
     })
+}
+
+/// `acknowledge`: what a person took note of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// This alert.
+    Alert(i64),
+    /// All abnormal events of this device.
+    AbnormalOf(DeviceId),
+}
+
+impl Acknowledge {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Problem> {
+        if fields.has("device") && !fields.has("alert_id") {
+            return Ok(Self::AbnormalOf(fields.required("device", device)?));
+        }
+        Ok(Self::Alert(fields.required("alert_id", integer)?))
+    }
+}
+
+/// `claim_order`: an adopted order gets the cloud's number, and what was paid when that is known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The adopted one's.
+    pub order_no: OrderNo,
+    /// The cloud's.
+    pub new_order_no: OrderNo,
+    mode: Option<RawMode>,
+}
+
+impl Claim {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Problem> {
+        let was = fields.required("order_no", order_no)?;
+        let new_order_no = fields.required("new_order_no", order_no)?;
+        // Without a mode the other fields of a plan are none of this command's.
+        let mode = fields.has("mode").then(|| RawMode::read(fields)).transpose()?;
+        Ok(Self { order_no: was, new_order_no, mode })
+    }
+
+    /// What was paid, if it tells, once its ranges were judged.
+    ///
+    /// # Errors
+    /// `out_of_range` with the field.
+    pub fn plan(&self) -> Result<Option<Plan>, Problem> {
+        self.mode.as_ref().map(RawMode::plan).transpose()
+    }
 }
 
 /// `set_device`: only what is given changes; a null clears.
@@ -616,6 +683,11 @@ fn socket(value: &Value) -> Result<SocketNo, String> {
 fn port(value: &Value) -> Result<PortNo, String> {
     let no = integer(value)?;
     u8::try_from(no).ok().and_then(PortNo::new).ok_or_else(|| format!("a port is 0 or 1, not {no}"))
+}
+
+fn frames(value: &Value) -> Result<BTreeSet<i64>, String> {
+    let ids = value.as_array().ok_or("has to be a list")?;
+    ids.iter().map(integer).collect()
 }
 
 fn order_no(value: &Value) -> Result<OrderNo, String> {

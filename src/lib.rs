@@ -34,6 +34,7 @@ pub mod server;
 pub mod sim;
 pub mod site;
 pub mod store;
+pub mod story;
 pub mod time_text;
 pub mod trust;
 pub mod turn;

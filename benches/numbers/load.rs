@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as Blocking;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chargegate::bkv::{
@@ -37,7 +38,8 @@ pub fn status_frame(place: u32, raw: u8, number: u16, energy: u16, minutes: u16)
     status_of(place, raw, number, power, energy, minutes)
 }
 
-fn status_of(place: u32, raw: u8, number: u16, power: u32, energy: u16, minutes: u16) -> Vec<u8> {
+/// As [`status_frame`], the power given.
+pub fn status_of(place: u32, raw: u8, number: u16, power: u32, energy: u16, minutes: u16) -> Vec<u8> {
     let idle =
         PortReading { port: PortNo::B, status: StatusByte(0x80), voltage: DeciVolts(2290), ..PortReading::default() };
     let first = PortReading {
@@ -85,6 +87,30 @@ fn end_frame(place: u32, number: u16) -> Vec<u8> {
         minutes: Minutes(1),
     };
     encoded(place, &Uplink::ChargeEnd(ChargeEnd { figures }))
+}
+
+/// The answer of a device to a start frame: it runs under this number.
+pub fn accepted(place: u32, port: PortNo, number: u16, start: &[u8]) -> Vec<u8> {
+    let ok = SwitchAnswer {
+        carrier: Carrier::Control,
+        to_tiers: false,
+        result: ResultByte::OK,
+        socket: socket(),
+        port,
+        business_no: BusinessNo::new(number),
+    };
+    let message_id = MessageId(u32::from_be_bytes([start[6], start[7], start[8], start[9]]));
+    Uplink::SwitchAnswer(ok).encode(device(place), message_id)
+}
+
+/// A line for the control socket: an hour on a port.
+pub fn start_command(place: u32, port: PortNo) -> String {
+    static IDS: AtomicU32 = AtomicU32::new(0);
+    let (id, device, port) = (IDS.fetch_add(1, Ordering::Relaxed), device(place), port.get());
+    format!(
+        "{{\"id\":\"{id}\",\"type\":\"start_charge\",\"device\":\"{device}\",\"socket\":1,\"port\":{port},\
+         \"mode\":\"time\",\"minutes\":60}}\n"
+    )
 }
 
 /// Sends a frame and waits for its answer.
@@ -191,17 +217,7 @@ impl Conn {
     fn accept(&mut self, start: &[u8]) {
         let number = self.new_number();
         self.order = Some(number);
-        let ok = SwitchAnswer {
-            carrier: Carrier::Control,
-            to_tiers: false,
-            result: ResultByte::OK,
-            socket: socket(),
-            port: PortNo::B,
-            business_no: BusinessNo::new(number),
-        };
-        let message_id = MessageId(u32::from_be_bytes([start[6], start[7], start[8], start[9]]));
-        let answer = Uplink::SwitchAnswer(ok).encode(device(self.place), message_id);
-        self.unsent.extend_from_slice(&answer);
+        self.unsent.extend_from_slice(&accepted(self.place, PortNo::B, number, start));
     }
 }
 
@@ -213,7 +229,6 @@ fn panic_with(error: &std::io::Error) -> ! {
 /// The control socket, through which orders are started.
 struct Starter {
     stream: UnixStream,
-    asked: u32,
     replies: Vec<u8>,
     done: u32,
 }
@@ -222,17 +237,11 @@ impl Starter {
     fn connect(path: &Path) -> Self {
         let stream = Blocking::connect(path).unwrap();
         stream.set_nonblocking(true).unwrap();
-        Self { stream: UnixStream::from_std(stream), asked: 0, replies: Vec::new(), done: 0 }
+        Self { stream: UnixStream::from_std(stream), replies: Vec::new(), done: 0 }
     }
 
     fn start(&mut self, place: u32) {
-        self.asked += 1;
-        let line = format!(
-            "{{\"id\":\"{}\",\"type\":\"start_charge\",\"device\":\"{}\",\"socket\":1,\"port\":1,\
-             \"mode\":\"time\",\"minutes\":60}}\n",
-            self.asked,
-            device(place),
-        );
+        let line = start_command(place, PortNo::B);
         // When the agent does not take it, one order fewer is started.
         let _ = self.stream.write(line.as_bytes());
     }

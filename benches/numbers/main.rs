@@ -74,11 +74,13 @@ fn main() -> ExitCode {
         };
     }
     type Bench = (&'static str, fn() -> Vec<Figure>);
-    let benches: [Bench; 9] = [
+    let benches: [Bench; 11] = [
         ("decode", decode::figures),
         ("start", start::figures),
         ("quiet", quiet::figures),
-        ("flash", flash::figures),
+        ("flash-idle", flash::idle),
+        ("flash-5m", flash::every_5_min),
+        ("flash-10s", flash::every_10_s),
         ("throughput-50x1", || throughput::figures(Load { connections: 50, least: 0.5, ..Load::default() })),
         ("throughput-1000x1", || throughput::figures(Load { connections: 1000, least: 0.5, ..Load::default() })),
         ("throughput-5000x1", || throughput::figures(Load { connections: 5000, least: 0.5, ..Load::default() })),

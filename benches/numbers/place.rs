@@ -15,18 +15,23 @@ pub struct Place {
 }
 
 impl Place {
-    /// A new folder with a configuration; `more` is appended to it.
-    pub fn new(more: &str) -> Self {
+    /// A new folder with a configuration.
+    pub fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// The same, with lines of the sections of store and devices.
+    pub fn with(store: &str, devices: &str) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let place = Self { folder, address };
         let text = format!(
-            "[log]\nlevel = \"error\"\n[control]\nsocket = {:?}\n[store]\npath = {:?}\n{more}\n",
+            "[log]\nlevel = \"error\"\n[control]\nsocket = {:?}\n[store]\npath = {:?}\n{store}\n",
             place.path("sock"),
             place.path("store.db"),
         );
         let text = format!(
-            "{text}[devices]\nlisten = \"{address}\"\nmax_connections = 6000\nmax_connections_per_address = 6000\nmax_known = 6000\n"
+            "{text}[devices]\nlisten = \"{address}\"\nmax_connections = 6000\nmax_connections_per_address = 6000\nmax_known = 6000\n{devices}\n"
         );
         fs::write(place.config(), text).unwrap();
         place

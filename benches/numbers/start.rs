@@ -17,7 +17,7 @@ const ORDERS: u32 = 10_000;
 const STARTS: usize = 11;
 
 pub fn figures() -> Vec<Figure> {
-    let place = Place::new("");
+    let place = Place::new();
     fill(&place);
     let times = (0..STARTS).map(|_| start(&place)).collect();
     vec![Figure::new("start: exec to listening with 10,000 closed orders", median(times), "ms", Limit::Most(30.0))]

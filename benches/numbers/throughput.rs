@@ -54,7 +54,7 @@ pub fn figures(load: Load) -> Vec<Figure> {
 }
 
 fn yardstick(connections: u32, in_flight: u32) -> f64 {
-    let place = Place::new("");
+    let place = Place::new();
     let running = place.role("role-yardstick", &[]);
     let outcome = closed_loop(place.address, None, connections, in_flight, SPAN);
     drop(running);
@@ -62,7 +62,7 @@ fn yardstick(connections: u32, in_flight: u32) -> f64 {
 }
 
 fn agent(connections: u32, in_flight: u32, delay: u32) -> Outcome {
-    let place = Place::new("");
+    let place = Place::new();
     let library = (delay > 0).then(|| slow_syncs(&place, delay));
     let running = place.agent(library.as_deref());
     let outcome = closed_loop(place.address, Some(&place.path("sock")), connections, in_flight, SPAN);

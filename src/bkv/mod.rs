@@ -13,6 +13,7 @@ mod explain;
 mod field;
 mod frame;
 mod message;
+mod summary;
 mod value;
 
 pub use code::{Command, ControlSub, Key, NetworkSub, Shape, WrapperSub};
@@ -20,4 +21,5 @@ pub use error::{Cause, DecodeError, FrameError, HexError};
 pub use explain::{Explanation, Line, Unexplained, explain, explain_hex};
 pub use frame::{Deframer, Direction, Frame, MAX_FRAME, MIN_FRAME, Skipped};
 pub use message::*;
+pub use summary::summary;
 pub use value::*;

@@ -26,7 +26,7 @@ impl Agent {
     }
 
     /// From now on a read or write that takes longer fails.
-    fn hurry(&self, patience: Duration) -> io::Result<()> {
+    pub fn hurry(&self, patience: Duration) -> io::Result<()> {
         let connection = self.reader.get_ref().get_ref();
         connection.set_read_timeout(Some(patience))?;
         connection.set_write_timeout(Some(patience))

@@ -88,7 +88,8 @@ impl Arguments {
         self.parser.value().map_err(|error| self.wrong(error))
     }
 
-    fn text(&mut self) -> Result<String, Failure> {
+    /// The value as a text.
+    pub fn text(&mut self) -> Result<String, Failure> {
         self.raw_value()?.string().map_err(|error| self.wrong(error))
     }
 

@@ -41,12 +41,17 @@ pub fn run(config: &Config, options: &CommandOptions) -> Outcome {
         Some(json) => json.clone(),
         None => from_stdin()?,
     };
-    let request = Request::of(&text);
+    send("command", config, &text)
+}
+
+/// Sends the command on behalf of `what`, and shows its reply.
+pub fn send(what: &str, config: &Config, text: &str) -> Outcome {
+    let request = Request::of(text);
     if request.line.is_empty() {
-        return Err(Failure::usage("command", "there is nothing to send"));
+        return Err(Failure::usage(what, "there is nothing to send"));
     }
     let socket = &config.control.socket;
-    let no_agent = |error| Failure::failed("command", format!("no agent answers at {}: {error}", socket.display()));
+    let no_agent = |error| Failure::failed(what, format!("no agent answers at {}: {error}", socket.display()));
     let mut agent = Agent::connect(socket, CONNECT_PATIENCE).map_err(no_agent)?;
     // Even when not all of it went out there can be a reply that says why.
     let sent = agent.send(&request.line);

@@ -64,24 +64,26 @@ const COMMANDS: &[Help] = &[
     Help { name: "ports", usage: "ports [--device ID] [--since 24h] [--json]", summary: "the ports", details: FILTERS },
     Help {
         name: "orders",
-        usage: "orders [--open] [--device ID] [--since 24h] [--json]",
-        summary: "the orders",
+        usage: "orders [--open] [--device ID] [--since 24h] [--json] | orders --explain ORDER_NO [--json]",
+        summary: "the orders, or the story of one",
         details: "  \
 --open         only pending, charging and stopping ones
   --device ID    only of this device
   --since 24h    only those that ran or ended since then
   --json         an array of objects instead of a table
+  --explain NO   the story of one order: commands, frames, decisions and the rules that made them
 ",
     },
     Help {
         name: "alerts",
-        usage: "alerts [--open] [--device ID] [--since 24h] [--json]",
-        summary: "the alerts",
+        usage: "alerts [--open] [--device ID] [--since 24h] [--json] | alerts --acknowledge ALERT_ID",
+        summary: "the alerts, or take note of one",
         details: "  \
 --open         only those that last
   --device ID    only of this device
   --since 24h    only those raised since then
   --json         an array of objects instead of a table
+  --acknowledge ID  have the running agent note that somebody has seen this alert, print its reply
 ",
     },
     Help {
@@ -101,6 +103,19 @@ const COMMANDS: &[Help] = &[
         usage: "check [--json]",
         summary: "where orders and ports disagree; exit code 1 when they do",
         details: "  --json         an array of objects instead of a table\n",
+    },
+    Help {
+        name: "redecode",
+        usage: "redecode [--apply] [--json]",
+        summary: "read old end reports again, tell what they would book otherwise",
+        details: "  \
+--apply        have the running agent book it, as corrections
+  --json         an array of objects instead of one line each
+
+Reads with the present decoder and configuration. Exit code 1 when there is something to book; with --apply, when not
+all of it was booked.
+
+",
     },
     Help {
         name: "decode",

@@ -6,11 +6,13 @@ mod check;
 mod command;
 mod decode;
 mod demo;
+mod explain;
 mod failure;
 mod help;
 mod listing;
 mod print_config;
 mod read;
+mod redecode;
 mod run;
 mod simulate;
 mod store_file;
@@ -33,6 +35,7 @@ enum Task {
     Command(command::CommandOptions),
     Read(read::ReadOptions),
     Check(check::CheckOptions),
+    Redecode(redecode::RedecodeOptions),
     Decode(decode::DecodeOptions),
     PrintConfig,
 }
@@ -87,6 +90,7 @@ fn parse(name: &str, arguments: &mut Arguments) -> Result<Task, Failure> {
         "simulate" => simulate::parse(arguments).map(Task::Simulate),
         "command" => command::parse(arguments).map(Task::Command),
         "check" => check::parse(arguments).map(Task::Check),
+        "redecode" => redecode::parse(arguments).map(Task::Redecode),
         "decode" => decode::parse(arguments).map(Task::Decode),
         "config" => arguments.end().map(|()| Task::PrintConfig),
         unknown => Err(help::no_such_command(unknown)),
@@ -102,6 +106,7 @@ fn perform(task: Task, config: Option<PathBuf>) -> Outcome {
         Task::Command(options) => command::run(&load(config)?, &options),
         Task::Read(options) => read::run(&load(config)?, &options),
         Task::Check(options) => check::run(&load(config)?, &options),
+        Task::Redecode(options) => redecode::run(&load(config)?, &options),
         Task::Decode(options) => decode::run(options),
         Task::PrintConfig => print_config::run(&load(config)?),
     }

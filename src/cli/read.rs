@@ -22,10 +22,15 @@ pub struct ReadOptions {
     since: Option<std::time::Duration>,
     open: bool,
     json: bool,
+    /// The order whose story is wanted.
+    explain: Option<String>,
+    /// The alert that somebody took note of.
+    acknowledge: Option<u32>,
 }
 
 pub fn parse(listing: &'static Listing, arguments: &mut Arguments) -> Result<ReadOptions, Failure> {
-    let mut options = ReadOptions { listing, device: None, since: None, open: false, json: false };
+    let mut options =
+        ReadOptions { listing, device: None, since: None, open: false, json: false, explain: None, acknowledge: None };
     while let Some(argument) = arguments.next()? {
         match &argument {
             Argument::Option(name) if name == "device" => options.device = Some(arguments.value(name)?),
@@ -34,14 +39,34 @@ pub fn parse(listing: &'static Listing, arguments: &mut Arguments) -> Result<Rea
             }
             Argument::Option(name) if name == "open" && listing.open.is_some() => options.open = true,
             Argument::Option(name) if name == "json" => options.json = true,
+            Argument::Option(name) if name == "explain" && listing.command == "orders" => {
+                options.explain = Some(arguments.text()?);
+            }
+            Argument::Option(name) if name == "acknowledge" && listing.command == "alerts" => {
+                options.acknowledge = Some(arguments.number(name, 1, u32::MAX)?);
+            }
             unknown => return Err(arguments.unexpected(unknown)),
         }
+    }
+    let filters = options.device.is_some() || options.since.is_some() || options.open;
+    if options.explain.is_some() && filters {
+        return Err(arguments.wrong("--explain tells of one order: no filter goes with it"));
+    }
+    if options.acknowledge.is_some() && filters {
+        return Err(arguments.wrong("--acknowledge is about one alert: no filter goes with it"));
     }
     Ok(options)
 }
 
 pub fn run(config: &Config, options: &ReadOptions) -> Outcome {
-    show(config, options).map(|_rows| ())
+    if let Some(alert_id) = options.acknowledge {
+        let command = serde_json::json!({ "type": "acknowledge", "alert_id": alert_id });
+        return super::command::send("alerts", config, &command.to_string());
+    }
+    match &options.explain {
+        Some(order_no) => super::explain::run(config, order_no, options.json),
+        None => show(config, options).map(|_rows| ()),
+    }
 }
 
 /// Shows the rows, and tells how many there were.
@@ -65,7 +90,10 @@ fn show(config: &Config, options: &ReadOptions) -> Result<usize, Failure> {
 
 /// The whole of a listing, for `check`: how many rows there were.
 pub fn show_all(config: &Config, listing: &'static Listing, json: bool) -> Result<usize, Failure> {
-    show(config, &ReadOptions { listing, device: None, since: None, open: false, json })
+    show(
+        config,
+        &ReadOptions { listing, device: None, since: None, open: false, json, explain: None, acknowledge: None },
+    )
 }
 
 /// What can go wrong on the way from the store to the output.

@@ -13,6 +13,12 @@ pub fn readable(unix_ms: i64) -> Option<String> {
     date_and_time(unix_ms).map(|(date, time)| format!("{date} {time}Z"))
 }
 
+/// The same, where the order of things matters.
+pub fn readable_to_the_millisecond(unix_ms: i64) -> Option<String> {
+    let ms = unix_ms.rem_euclid(1000);
+    date_and_time(unix_ms).map(|(date, time)| format!("{date} {time}.{ms:03}Z"))
+}
+
 fn date_and_time(unix_ms: i64) -> Option<(String, String)> {
     let seconds = unix_ms.div_euclid(1000);
     let (year, month, day) = civil(seconds.div_euclid(86_400));

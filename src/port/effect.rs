@@ -19,6 +19,8 @@ words! {
         Failed = "order.failed",
         /// Stopped before it charged.
         Cancelled = "order.cancelled",
+        /// An adopted one got the cloud's number.
+        Claimed = "order.claimed",
         /// A later truth amended it.
         Corrected = "order.corrected",
         /// Opened again.
@@ -82,6 +84,13 @@ pub enum Effect {
         what: OrderEvent,
         /// About which.
         order_no: OrderNo,
+    },
+    /// Tell the cloud that an order has its number now; what was told before has the old one.
+    Claimed {
+        /// The number that it has.
+        order_no: OrderNo,
+        /// The number that it had.
+        was: OrderNo,
     },
     /// An end report of nobody: told once.
     UnknownEnd {

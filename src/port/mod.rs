@@ -7,11 +7,14 @@
 //! - [`state`]: what is known of a port.
 //! - `start`: a start and its answers. `status`: what a status proves. `stop`: the one stop of a port.
 //!   `report`: whose end report. `close`: closing, and later truth. `due`: what time asks.
-//! - `figures`: what is plausible, and the bounds.
+//! - `figures`: what is plausible, and the bounds. `claim`: another number, and what was paid. `again`: reports that
+//!   are read once more.
 //!
 //! What a port wants to know is derived ([`Desk::wants_question`]), never stored: nothing of it has to be
 //! restored after a restart.
 
+mod again;
+mod claim;
 mod close;
 mod due;
 pub mod effect;

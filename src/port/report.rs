@@ -21,7 +21,7 @@ impl Desk<'_> {
         fate
     }
 
-    fn whose(&mut self, report: &Report) -> ReportFate {
+    pub(super) fn whose(&mut self, report: &Report) -> ReportFate {
         let Some(number) = report.number else { return self.of_no_number(report) };
         let fitting: Vec<usize> = (0..self.case.orders.len())
             .filter(|&index| self.peek(index).has_number(number) && self.may_be_reported(index))
@@ -207,7 +207,7 @@ impl Desk<'_> {
             .collect()
     }
 
-    fn book(&mut self, index: usize, report: &Report) -> ReportFate {
+    pub(super) fn book(&mut self, index: usize, report: &Report) -> ReportFate {
         if has_report(self.peek(index)) {
             return ReportFate::Nobody;
         }
@@ -254,7 +254,7 @@ impl Desk<'_> {
         self.tell(OrderEvent::Corrected, index);
     }
 
-    fn stopped_by(&self, index: usize) -> Option<EndReason> {
+    pub(super) fn stopped_by(&self, index: usize) -> Option<EndReason> {
         let order = self.peek(index);
         let stop = self.case.memory().and_then(|memory| memory.stop.as_ref());
         let own = stop.filter(|stop| stop.order_no.as_ref() == Some(&order.order_no));
@@ -269,7 +269,7 @@ impl Desk<'_> {
         }
     }
 
-    fn take_figures_of(&mut self, index: usize, report: &Report) {
+    pub(super) fn take_figures_of(&mut self, index: usize, report: &Report) {
         let (now, terms) = (self.now.up, self.terms);
         let flags = figures::flags_of_report(self.peek(index), report, now, terms);
         let order = self.order(index);
@@ -328,7 +328,12 @@ fn is_booked(order: &Order, report: &Report) -> bool {
 }
 
 /// The first that fits (contract §4 `end_reason`).
-fn reason_of(order: &Order, report: &Report, stopped: Option<EndReason>, terms: &super::Terms<'_>) -> EndReason {
+pub(super) fn reason_of(
+    order: &Order,
+    report: &Report,
+    stopped: Option<EndReason>,
+    terms: &super::Terms<'_>,
+) -> EndReason {
     let status = crate::bkv::StatusByte(report.raw_status);
     let from_status = [
         (status.metering_fault(), EndReason::MeteringFault),

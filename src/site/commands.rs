@@ -18,7 +18,7 @@ use super::presence::Enabled;
 use super::{Quirks, Site, fatal};
 
 /// How a command goes on.
-enum Step {
+pub(super) enum Step {
     /// With this reply, once durable.
     Reply(Reply, WhenFull),
     /// The reply follows when the device has answered.
@@ -145,6 +145,9 @@ impl Site {
             Action::SetDevice(set) => self.set_device(id, set, now),
             Action::SetSocket(set) => self.set_socket(id, set, now),
             Action::RemoveDevice(device) => self.remove_device(id, device, now),
+            Action::Redecode(frames) => self.redecode(id, &frames, now),
+            Action::Acknowledge(what) => self.acknowledge(id, &what, now),
+            Action::Claim(claim) => self.claim_order(id, &claim, now),
             // Answered before it came here.
             Action::Flush => Ok(Ok(Step::UnderWay)),
         }
@@ -234,7 +237,7 @@ impl Site {
     }
 
     /// An order in memory, else in the store.
-    fn find_order(&self, order_no: &OrderNo) -> Result<Option<Order>, Fatal> {
+    pub(super) fn find_order(&self, order_no: &OrderNo) -> Result<Option<Order>, Fatal> {
         let kept = fatal(self.store.order(order_no))?;
         let in_memory = |key| self.case(key).and_then(|case| case.order(order_no)).cloned();
         match kept {

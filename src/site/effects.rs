@@ -25,6 +25,7 @@ impl Site {
                 Effect::SendStart { order_no, message_id } => self.send_start(key, &order_no, message_id, now)?,
                 Effect::SendStop { order_no, message_id } => self.send_stop(key, order_no.as_ref(), message_id, now)?,
                 Effect::Tell { what, order_no } => self.tell_order(key, what, &order_no, now)?,
+                Effect::Claimed { order_no, was } => self.tell_claimed(key, &order_no, &was, now)?,
                 // The same bytes once more: it was told.
                 Effect::UnknownEnd { .. } if self.told_before => {}
                 Effect::UnknownEnd { number, energy, minutes } => {

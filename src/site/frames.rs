@@ -17,7 +17,7 @@ use crate::event::{Stream, device_event, port_event};
 use crate::ids::{Cents, DeviceId, MessageId, Minutes, OrderNo, PortKey, SocketNo, WattHours};
 use crate::limits::STRANGE_KEYS;
 use crate::order::{Plan, ServiceFeeBy, TierSpent};
-use crate::port::{Answered, Case, Desk, Figures, Port, Reading, Report, ReportFate};
+use crate::port::{Answered, Case, Desk, Figures, Port, PortStatus, Reading, Report, ReportFate};
 use crate::store::{Direction, FrameVerdict, SendingKind};
 use crate::time_text::calendar;
 use crate::turn::{ConnId, Fatal};
@@ -185,6 +185,8 @@ impl Site {
         let socket = status.socket;
         self.note_socket(id, status, now)?;
         let is_lost = !status.ports.is_empty() && status.ports.iter().all(|reading| !reading.status.online());
+        let was_lost =
+            self.gateway(id).and_then(|gateway| gateway.node(socket)).is_some_and(|n| n.record.lost.is_some());
         if is_lost {
             self.socket_lost(id, socket, now)?;
         } else {
@@ -200,6 +202,10 @@ impl Site {
                 self.handle_reading(key, reading, asked, &mut notable, now)?;
             } else {
                 self.at_port(key, now, |desk| desk.left())?;
+                let open = self.case(key).and_then(Case::open_order).filter(|_| is_lost && !was_lost);
+                if let Some(order_no) = open.map(|order| order.order_no.clone()) {
+                    notable.of(key, Some(order_no));
+                }
             }
         }
         if answers.is_some() {
@@ -243,7 +249,9 @@ impl Site {
         let settled = case.open_order().is_some_and(|order| {
             order.status.is_running() && reading.business_no.is_some_and(|number| order.has_number(number))
         });
-        let unclear = port.status == crate::port::PortStatus::Unclear;
+        let unclear = port.status == PortStatus::Unclear;
+        // It may prove something without showing anything new.
+        let may_prove = unclear || port.status == PortStatus::Offline || asked.answers.is_some();
         let watched = port.memory.is_some() || case.open_order().is_some_and(|order| !order.status.is_running());
         if changed || watched || unclear || (!settled && reading.business_no.is_some()) {
             let numbers: Vec<_> = reading.business_no.into_iter().collect();
@@ -258,15 +266,18 @@ impl Site {
         };
         let Asked { answers, last_question } = asked;
         let read = Reading { raw: reading.status.0, number: reading.business_no, figures, answers, last_question };
-        if !(changed || watched) {
+        if !(changed || watched || may_prove) {
             return self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read)).map(drop);
         }
         let order_before = self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
+        let mark_before = self.case(key).and_then(mark);
         self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read))?;
-        notable.is = true;
-        notable.port = notable.port.or(Some(key));
-        let order_after = || self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
-        notable.order_no = notable.order_no.take().or(order_before).or_else(order_after);
+        let moved = mark_before.is_some() && mark_before != self.case(key).and_then(mark);
+        if changed || watched || moved {
+            let order_after = || self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
+            let order_no = order_before.or_else(order_after);
+            notable.of(key, order_no);
+        }
         Ok(())
     }
 
@@ -353,7 +364,7 @@ impl Site {
         cases.find(of_it).map(|case| case.port.key)
     }
 
-    fn load_order(&mut self, key: PortKey, order_no: &OrderNo) -> Result<(), Fatal> {
+    pub(super) fn load_order(&mut self, key: PortKey, order_no: &OrderNo) -> Result<(), Fatal> {
         if self.case(key).is_some_and(|case| case.order(order_no).is_some()) {
             return Ok(());
         }
@@ -680,6 +691,23 @@ struct Notable {
     order_no: Option<OrderNo>,
 }
 
+impl Notable {
+    /// This port is one reason, and the first one with an order names it.
+    fn of(&mut self, key: PortKey, order_no: Option<OrderNo>) {
+        self.is = true;
+        self.port = self.port.or(Some(key));
+        self.order_no = self.order_no.take().or(order_no);
+    }
+}
+
+/// What a status can prove of the newest order of a port without showing anything new itself: that the port is known
+/// again, or that it is still idle when asked.
+fn mark(case: &Case) -> Option<(PortStatus, bool, bool, bool)> {
+    let order = &case.orders.last()?.order;
+    let course = &order.course;
+    Some((case.port.status, course.grace_asked, course.idle_since.is_some(), order.status.is_open()))
+}
+
 fn non_empty(text: String) -> Option<Box<str>> {
     (!text.is_empty()).then_some(text.into_boxed_str())
 }
@@ -693,7 +721,7 @@ fn setting_value(setting: &Setting) -> Value {
 }
 
 /// The report as decisions see it: scaled, no bytes.
-fn report_of(end: &EndReport, unit_wh: u32) -> Report {
+pub(super) fn report_of(end: &EndReport, unit_wh: u32) -> Report {
     let energy = |units: u32| WattHours(units.saturating_mul(unit_wh));
     let tiers: Vec<TierSpent> = end
         .tiers

@@ -6,8 +6,11 @@
 //!
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit, the flush, and what a full disk takes back.
+//! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
 //! - `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
+mod acknowledge;
+mod claim;
 mod commands;
 mod dues;
 mod effects;
@@ -15,6 +18,7 @@ mod frames;
 mod held;
 mod persist;
 mod presence;
+pub mod redecode;
 mod refusals;
 
 use std::collections::{BTreeMap, BTreeSet};

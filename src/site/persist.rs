@@ -512,7 +512,12 @@ impl Site {
         self.tell_alert("alert.cleared", cleared, now)
     }
 
-    fn tell_alert(&mut self, kind: &str, alert: Option<crate::store::Alert>, now: Now) -> Result<(), StoreError> {
+    pub(super) fn tell_alert(
+        &mut self,
+        kind: &str,
+        alert: Option<crate::store::Alert>,
+        now: Now,
+    ) -> Result<(), StoreError> {
         let Some(alert) = alert else { return Ok(()) };
         let device = alert.subject.device;
         let data = crate::event::alert_data(&alert);

@@ -89,6 +89,19 @@ macro_rules! select_sendings {
 pub(super) const ALL: &str = select!("");
 pub(super) const ALL_SENDINGS: &str = select_sendings!("");
 pub(super) const BY_ID: &str = select!("WHERE id = ?1");
+/// What was asked about an order, under one of the numbers in the JSON list `?1`, or of its socket while it lived. Who
+/// only looked at it is no part of its story.
+pub(super) const OF_ORDER: &str = select!(
+    "WHERE type NOT IN ('get_order', 'get_snapshot')
+       AND (order_no IN (SELECT value FROM json_each(?1))
+            OR json_extract(payload, '$.order_no') IN (SELECT value FROM json_each(?1))
+            OR json_extract(payload, '$.new_order_no') IN (SELECT value FROM json_each(?1))
+            OR json_extract(payload, '$.expect_order_no') IN (SELECT value FROM json_each(?1))
+            OR type = 'redecode'
+            OR type IN ('query_status', 'stop_charge') AND created_up BETWEEN ?4 AND ?5
+               AND json_extract(payload, '$.device') = ?2 AND json_extract(payload, '$.socket') = ?3)
+     ORDER BY rowid"
+);
 pub(super) const SET_REPLY: &str = "UPDATE commands SET reply = ?2, order_no = coalesce(?3, order_no) WHERE id = ?1";
 pub(super) const SENDING: &str = select_sendings!("WHERE message_id = ?1 AND device_id = ?2");
 
@@ -134,6 +147,19 @@ impl Store {
     pub fn set_reply(&mut self, id: &str, reply: &str, order_no: Option<&OrderNo>) -> Result<(), StoreError> {
         self.write("write a reply", |db| db.prepare_cached(SET_REPLY)?.execute((id, reply, order_no)))?;
         Ok(())
+    }
+
+    /// An order has another number now: what was asked and sent about it, and its frames, follow. Reads the whole of
+    /// these tables, which is seldom.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn rename_order(&mut self, was: &OrderNo, is: &OrderNo) -> Result<(), StoreError> {
+        self.write("rename an order", |db| {
+            db.prepare_cached("UPDATE commands SET order_no = ?2 WHERE order_no = ?1")?.execute((was, is))?;
+            db.prepare_cached("UPDATE sendings SET order_no = ?2 WHERE order_no = ?1")?.execute((was, is))
+        })?;
+        self.rename_in_journal(was, is)
     }
 
     /// Notes a message that was, or is about to be, sent.

@@ -75,6 +75,10 @@ macro_rules! select {
 }
 
 pub(super) const ALL: &str = select!("");
+/// The events under one of the numbers in the JSON list `?1`, and those of a device since a moment.
+pub(super) const OF_ORDER: &str = select!(
+    "WHERE order_no IN (SELECT value FROM json_each(?1)) OR device_id = ?2 AND created_up >= ?3 ORDER BY rowid"
+);
 pub(super) const ONE: &str = select!("WHERE rowid = ?1");
 pub(super) const FROM: &str = select!("WHERE stream = ?1 AND seq >= ?2 ORDER BY seq LIMIT ?3");
 pub(super) const OLDEST: &str = "SELECT min(seq) FROM events WHERE stream = ?1";

@@ -92,6 +92,23 @@ pub struct JournalEntry {
     pub intact: bool,
 }
 
+impl JournalEntry {
+    fn row(&self) -> JournalRow<'_> {
+        JournalRow {
+            at: self.at,
+            up: self.up,
+            device: self.device,
+            socket: self.socket,
+            port: self.port,
+            direction: self.direction,
+            frame: &self.frame,
+            verdict: self.verdict,
+            reason: self.reason.as_deref(),
+            order_no: self.order_no.as_ref(),
+        }
+    }
+}
+
 /// Bytes that the journal takes, kept along instead of asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size {
@@ -133,6 +150,11 @@ macro_rules! select {
 }
 
 pub(super) const ALL: &str = select!("");
+pub(super) const ALL_IN_ORDER: &str = select!("ORDER BY id");
+/// The frames under one of the numbers in the JSON list `?1`, and those of a device since a moment.
+pub(super) const OF_ORDER: &str =
+    select!("WHERE order_no IN (SELECT value FROM json_each(?1)) OR device_id = ?2 AND up >= ?3 ORDER BY id");
+pub(super) const ONE: &str = select!("WHERE id = ?1");
 pub(super) const REFUSED: &str =
     select!("WHERE device_id = ?1 AND verdict IN ('malformed', 'unmatched') ORDER BY id DESC");
 
@@ -214,20 +236,43 @@ impl Store {
         self.read("read the journal", |db| db.prepare_cached(sql)?.query_map((id, limit), entry)?.collect())
     }
 
+    /// An order has another number now: its frames follow. Reads the whole journal, which is seldom.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(super) fn rename_in_journal(&mut self, was: &OrderNo, is: &OrderNo) -> Result<(), StoreError> {
+        self.journal_of_order(was)?.iter().try_for_each(|entry| self.give_frame(entry, is))
+    }
+
+    /// A frame turned out to belong to this order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn frame_is_of(&mut self, id: i64, order_no: &OrderNo) -> Result<(), StoreError> {
+        let found = self.journal_after(id - 1, 1)?.into_iter().find(|entry| entry.id == id);
+        found.map_or(Ok(()), |entry| self.give_frame(&entry, order_no))
+    }
+
+    fn give_frame(&mut self, entry: &JournalEntry, order_no: &OrderNo) -> Result<(), StoreError> {
+        if !entry.intact {
+            // What rotted must not look sound again.
+            return Ok(());
+        }
+        let sum = crc(entry.id, &JournalRow { order_no: Some(order_no), ..entry.row() });
+        let sql = "UPDATE journal SET (order_no, crc) = (?2, ?3) WHERE id = ?1";
+        self.write("write the journal", |db| db.prepare_cached(sql)?.execute(params![entry.id, order_no, sum]))?;
+        let length = |no: &OrderNo| no.as_str().chars().count() as u64;
+        self.journal.bytes += length(order_no);
+        self.journal.bytes -= entry.order_no.as_ref().map_or(0, length);
+        Ok(())
+    }
+
     /// How far back the journal is whole: `None` when nothing was ever given up.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn journal_whole_since(&self) -> Result<Option<UpTime>, StoreError> {
-        // Ids begin at 1: a journal that still has its first row has all of them.
-        let sql = "SELECT CASE WHEN id > 1 THEN up END FROM journal ORDER BY id LIMIT 1";
-        let given_up: Option<UpTime> = self.read("read the journal", |db| {
-            let mut statement = db.prepare_cached(sql)?;
-            let mut rows = statement.query([])?;
-            rows.next()?.map_or(Ok(None), |row| row.get(0))
-        })?;
-        // Frames that a damaged file has lost may be missing anywhere before.
-        Ok(given_up.max(self.meta(Meta::JournalWholeSince)?))
+        self.read("read the journal", whole_since)
     }
 
     /// Bytes that the journal takes.
@@ -242,6 +287,19 @@ impl Store {
         self.journal.bytes = self.journal.bytes.saturating_sub(freed);
         Ok(())
     }
+}
+
+/// How far back the journal is whole.
+pub(super) fn whole_since(db: &Connection) -> rusqlite::Result<Option<UpTime>> {
+    // Ids begin at 1: a journal that still has its first row has all of them.
+    let sql = "SELECT CASE WHEN id > 1 THEN up END FROM journal ORDER BY id LIMIT 1";
+    let given_up: Option<UpTime> = {
+        let mut statement = db.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        rows.next()?.map_or(Ok(None), |row| row.get(0))?
+    };
+    // Frames that a damaged file has lost may be missing anywhere before.
+    Ok(given_up.max(super::open::meta(db, Meta::JournalWholeSince)?))
 }
 
 /// The sum of all rows: reads them all.
@@ -323,19 +381,7 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<JournalEntry> {
         order_no: columns.take()?,
         intact: false,
     };
-    let written = JournalRow {
-        at: entry.at,
-        up: entry.up,
-        device: entry.device,
-        socket: entry.socket,
-        port: entry.port,
-        direction: entry.direction,
-        frame: &entry.frame,
-        verdict: entry.verdict,
-        reason: entry.reason.as_deref(),
-        order_no: entry.order_no.as_ref(),
-    };
-    let sum = crc(entry.id, &written);
+    let sum = crc(entry.id, &entry.row());
     entry.intact = columns.take::<i64>()? == i64::from(sum);
     Ok(entry)
 }

@@ -17,9 +17,11 @@ mod open;
 mod orders;
 mod ports;
 mod reread;
+mod rereading;
 mod retention;
 mod row;
 mod salvage;
+mod story;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -37,7 +39,9 @@ pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
 pub use open::{APPLICATION_ID, OpenError, version};
+pub use rereading::{Material, Wanted};
 pub use retention::Dropped;
+pub use story::Records;
 
 /// Bounds of the store (contract §3 `store.*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

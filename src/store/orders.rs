@@ -32,6 +32,8 @@ pub(super) const TO_FINALIZE: &str = select!("WHERE final = 0 AND closed_up <= ?
 pub(super) const FIRST_TO_FINALIZE: &str =
     "SELECT min(closed_up) FROM orders WHERE final = 0 AND closed_up IS NOT NULL";
 pub(super) const BY_NO: &str = select!("WHERE order_no = ?1");
+pub(super) const ALL_OF_PORT: &str =
+    select!("WHERE device_id = ?1 AND socket_no = ?2 AND port_no = ?3 ORDER BY serial");
 pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM orders WHERE order_no = ?1)";
 pub(super) const BY_SERIAL: &str = select!("WHERE serial = ?1");
 /// Newest first; the last column tells whether it ever had another number.
