@@ -129,7 +129,7 @@ impl Desk<'_> {
         later.is_empty() || shown.is_some_and(|number| self.peek(index).has_number(number))
     }
 
-    fn stop_slot(&self) -> Option<&Stop> {
+    pub(super) fn stop_slot(&self) -> Option<&Stop> {
         self.case.memory().and_then(|memory| memory.stop.as_ref())
     }
 

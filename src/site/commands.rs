@@ -79,12 +79,9 @@ impl Site {
 
     /// A repetition gets the same reply and has no second effect, or waits for the one under way.
     fn is_repetition(&mut self, client: ClientId, request: &Request) -> Result<bool, Fatal> {
-        let Some(known) = fatal(self.store.command(&request.id))? else {
-            // One whose row the full disk took back may still be under way.
-            let Some(clients) = self.waiting.get_mut(&request.id) else { return Ok(false) };
-            clients.push(client);
-            return Ok(true);
-        };
+        let noted = self.keeping.commands.get(&request.id).cloned();
+        let known = if noted.is_some() { noted } else { fatal(self.store.command(&request.id))? };
+        let Some(known) = known else { return Ok(false) };
         if known.payload != request.payload() {
             let problem = Problem::of(Code::OutOfRange, "id", "this id was used for another command; give a new one");
             self.ready.reply(client, Reply::rejected(Some(&request.id), problem).to_line().as_bytes());
@@ -110,6 +107,7 @@ impl Site {
             order_no: None,
         };
         let noted = self.store.put_command(&row);
+        self.keeping.commands.insert(row.id.clone(), row);
         self.kept(noted).map(drop)
     }
 
@@ -122,6 +120,10 @@ impl Site {
         _now: Now,
     ) -> Result<(), Fatal> {
         let line = reply.to_line();
+        if let Some(row) = self.keeping.commands.get_mut(id) {
+            row.reply = Some(line.clone());
+            row.order_no = reply.order_no.clone().or_else(|| row.order_no.take());
+        }
         let kept = self.store.set_reply(id, &line, reply.order_no.as_ref());
         self.kept(kept)?;
         for client in self.waiting.remove(id).unwrap_or_default() {
@@ -467,7 +469,7 @@ impl Site {
         Ok(())
     }
 
-    fn is_under_way(&self, id: &str) -> bool {
+    pub(super) fn is_under_way(&self, id: &str) -> bool {
         let mut cases = self.devices.values().flat_map(|gateway| &gateway.nodes).flat_map(|node| &node.cases);
         cases.any(|case| {
             let of_order = case.orders.iter().any(|entry| entry.order.course.command_id.as_deref() == Some(id));

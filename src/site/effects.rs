@@ -56,7 +56,7 @@ impl Site {
         Ok(())
     }
 
-    fn stop_ignored(&mut self, key: PortKey, stops: u32, now: Now) -> Result<(), Fatal> {
+    pub(super) fn stop_ignored(&mut self, key: PortKey, stops: u32, now: Now) -> Result<(), Fatal> {
         let details = json!({ "stops": stops });
         let raised = self.raise(STOP_IGNORED, Severity::Critical, subject(key), now.wall, &details, now);
         self.kept(raised).map(drop)

@@ -5,7 +5,7 @@
 //! world is the store, synchronously.
 //!
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
-//! - `persist`: the commit, the flush, and what a full disk takes back.
+//! - `persist`: the commit and the flush. `taken_back`: a full disk took a commit back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
 //! - `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
@@ -20,6 +20,7 @@ mod persist;
 mod presence;
 pub mod redecode;
 mod refusals;
+mod taken_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -71,6 +72,10 @@ struct Quirks {
 }
 
 impl Quirks {
+    fn of_record(config: &Config, record: &Device) -> Self {
+        Self::of(config, record.model.as_deref().or(config.devices.default_model.as_deref()))
+    }
+
     fn of(config: &Config, model: Option<&str>) -> Self {
         let power_ceiling_w = config.power_ceiling_w(model);
         let model = config.model(model);
@@ -85,7 +90,7 @@ impl Quirks {
 
 impl Gateway {
     fn new(record: Device, config: &Config) -> Self {
-        let quirks = Quirks::of(config, record.model.as_deref().or(config.devices.default_model.as_deref()));
+        let quirks = Quirks::of_record(config, &record);
         Self { record, conn: None, quirks, seen: false, nodes: Vec::new() }
     }
 
