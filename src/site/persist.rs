@@ -87,6 +87,11 @@ impl Keeping {
         self.full_since.is_some()
     }
 
+    /// What is told anew with each try of a full disk is no news in the log.
+    pub(super) const fn level(&self, level: log::Level) -> log::Level {
+        if self.is_full() { log::Level::Debug } else { level }
+    }
+
     /// Ports with more than figures to write.
     pub(super) fn touched_ports(&self) -> impl Iterator<Item = PortKey> {
         self.ports.iter().copied()
@@ -374,7 +379,8 @@ impl Site {
     ) -> Result<(), StoreError> {
         let raised = self.store.raise_alert(rule, severity, subject, at, details)?;
         let Some(id) = raised else { return Ok(()) };
-        log::warn!("alert raised rule={rule} id={id} device={:?}", subject.device);
+        let level = self.keeping.level(log::Level::Warn);
+        log::log!(level, "alert raised rule={rule} id={id} device={:?}", subject.device);
         let alert = self.store.alert(id)?;
         self.tell_alert("alert.raised", alert, now)
     }
@@ -383,7 +389,8 @@ impl Site {
     pub(super) fn clear(&mut self, rule: &str, subject: Subject, now: Now) -> Result<(), StoreError> {
         let cleared = self.store.clear_alert(rule, subject, now)?;
         if cleared.is_some() {
-            log::info!("alert cleared rule={rule} device={:?}", subject.device);
+            let level = self.keeping.level(log::Level::Info);
+            log::log!(level, "alert cleared rule={rule} device={:?}", subject.device);
         }
         self.tell_alert("alert.cleared", cleared, now)
     }

@@ -192,7 +192,7 @@ impl Site {
         let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
         gateway.record.online = true;
         self.device_touched(id, true, now);
-        log::info!("device online device={id}");
+        log::log!(self.keeping.level(log::Level::Info), "device online device={id}");
         self.tell(Stream::Device, "device.online", Some(id), None, &device_event(Some(id), json!({})), now)
     }
 
@@ -246,7 +246,7 @@ impl Site {
             }
         }
         if was_online {
-            log::info!("device offline device={id}");
+            log::log!(self.keeping.level(log::Level::Info), "device offline device={id}");
             self.device_touched(id, true, now);
             self.tell(Stream::Device, "device.offline", Some(id), None, &device_event(Some(id), json!({})), now)?;
         }
@@ -393,7 +393,7 @@ impl Site {
         now: Now,
     ) -> Result<(), Fatal> {
         let kind = if enabled { "device.enabled" } else { "device.disabled" };
-        log::info!("{kind} device={id} socket={socket:?}");
+        log::log!(self.keeping.level(log::Level::Info), "{kind} device={id} socket={socket:?}");
         let more = socket.map_or_else(|| json!({}), |socket| json!({ "socket": socket }));
         self.tell(Stream::Device, kind, Some(id), None, &device_event(Some(id), more), now)
     }

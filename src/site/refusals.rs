@@ -50,8 +50,8 @@ struct Counted {
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     counted: BTreeMap<(Reason, Subject), Counted>,
-    /// Told since the last commit, so many.
-    told: Vec<((Reason, Subject), u64)>,
+    /// Told since the last commit.
+    told: Vec<Told>,
 }
 
 impl Refusals {
@@ -59,15 +59,15 @@ impl Refusals {
     pub(super) fn are_kept(&mut self) {
         self.told.clear();
     }
+}
 
-    /// What was told was taken back: it is told with the next round.
-    pub(super) fn take_back(&mut self) {
-        for (subject, count) in std::mem::take(&mut self.told) {
-            if let Some(counted) = self.counted.get_mut(&subject) {
-                counted.since += count;
-            }
-        }
-    }
+/// As [`Site::tell_refusal`] takes it.
+#[derive(Debug)]
+struct Told {
+    reason: Reason,
+    device: Option<DeviceId>,
+    address: IpAddr,
+    count: u64,
 }
 
 impl Site {
@@ -120,6 +120,14 @@ impl Site {
         Ok(())
     }
 
+    /// What was told was taken back.
+    pub(super) fn tell_refusals_again(&mut self, now: Now) -> Result<(), Fatal> {
+        for Told { reason, device, address, count } in std::mem::take(&mut self.refusals.told) {
+            self.tell_refusal(reason, device, address, count, now)?;
+        }
+        Ok(())
+    }
+
     fn tell_refusal(
         &mut self,
         reason: Reason,
@@ -128,9 +136,12 @@ impl Site {
         count: u64,
         now: Now,
     ) -> Result<(), Fatal> {
-        log::warn!("device refused reason={} device={device:?} address={address} count={count}", reason.word());
-        let subject = device.map_or(Subject::Address(address), Subject::Device);
-        self.refusals.told.push(((reason, subject), count));
+        log::log!(
+            self.keeping.level(log::Level::Warn),
+            "device refused reason={} device={device:?} address={address} count={count}",
+            reason.word()
+        );
+        self.refusals.told.push(Told { reason, device, address, count });
         let more = json!({ "reason": reason.word(), "count": count, "address": address.to_string() });
         self.tell(Stream::Device, "device.refused", device, None, &device_event(device, more), now)
     }

@@ -12,7 +12,7 @@ use crate::device::{Device, Socket};
 use crate::ids::{DeviceId, PortKey, SocketNo};
 use crate::limits::{COMMANDS_AGAIN, FULL_RETRY_MS};
 use crate::port::state::StopPhase;
-use crate::port::{Case, Desk, Dirty};
+use crate::port::{Case, Desk, Dirty, Port, PortStatus};
 use crate::store::{SendingKind, StoreError};
 use crate::turn::Fatal;
 
@@ -25,38 +25,40 @@ const START: &str = "start_charge";
 
 impl Site {
     pub(super) fn take_back(&mut self, error: &StoreError, now: Now) -> Result<(), Fatal> {
-        if self.keeping.full_since.is_none() {
+        let first = self.keeping.full_since.is_none();
+        if first {
             log::error!("{error}: nothing is acknowledged until there is room; free some space");
             self.keeping.full_since = Some(now.wall);
         }
         log::debug!("commit taken back");
         fatal(self.store.rollback())?;
-        self.make_room()?;
+        let made_room = self.make_room()?;
         let (replies, unsent) = self.held.take_back();
         for reply in replies {
             self.take_reply_back(reply)?;
         }
         self.read_again(&unsent, now)?;
         self.take_commands_back()?;
-        self.refusals.take_back();
+        self.tell_refusals_again(now)?;
         for key in std::mem::take(&mut self.keeping.strange_keys) {
             self.strange_keys.remove(&key);
         }
         self.take_up_alerts(now)?;
         self.plan_finalize(now)?;
         self.keeping.up_time = false;
-        self.keeping.rests = true;
+        // Room that was made may be enough; when it is not, that is not tried again at once.
+        self.keeping.rests = !(first && made_room);
         let retry = now.up.after(Duration::from_millis(FULL_RETRY_MS));
         self.dues.set(Due::FullRetry, Some(retry), now.up);
         Ok(())
     }
 
     /// At its quota the file has room inside: the oldest frames give way.
-    fn make_room(&mut self) -> Result<(), Fatal> {
+    fn make_room(&mut self) -> Result<bool, Fatal> {
         let made = self.store.make_room().and_then(|_| self.store.commit());
         match made {
-            Ok(_) => Ok(()),
-            Err(error) if error.passes() => fatal(self.store.rollback()),
+            Ok(made) => Ok(made),
+            Err(error) if error.passes() => fatal(self.store.rollback()).map(|()| false),
             Err(error) => Err(Fatal(format!("store: {error}"))),
         }
     }
@@ -122,8 +124,6 @@ impl Site {
         for (id, socket) in &sockets {
             self.read_socket_again(*id, *socket)?;
         }
-        self.keeping.to_ask.extend(ports.iter().map(|key| (key.device, key.socket)));
-        self.keeping.to_ask.extend(&sockets);
         let touched = sockets.iter().map(|(id, _)| *id).chain(ports.iter().map(|key| key.device));
         let touched: BTreeSet<DeviceId> = devices.iter().copied().chain(touched).collect();
         for id in touched {
@@ -219,6 +219,7 @@ impl Site {
         let Some(was) = self.case(key).cloned() else { return Ok(()) };
         let Some(kept) = fatal(self.store.port(key))? else {
             self.forget_port(key, now);
+            self.keeping.to_ask.insert((key.device, key.socket));
             return Ok(());
         };
         let mut orders = fatal(self.store.orders_of_port(key, &[], now.up))?;
@@ -238,6 +239,9 @@ impl Site {
         self.figures_moved(now);
         self.at_port(key, now, |desk: &mut Desk<'_>| desk.stands(&was, unsent))?;
         self.dues.set(Due::Port(key), Some(now.up), now.up);
+        if self.case(key).is_some_and(|case| shows_less(&case.port, &was.port)) {
+            self.keeping.to_ask.insert((key.device, key.socket));
+        }
         self.note_stop_again(key, now)
     }
 
@@ -261,4 +265,10 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// A status is answered and not repeated soon: what it showed was taken back.
+fn shows_less(port: &Port, was: &Port) -> bool {
+    let shown = (port.raw_status, port.business_no) != (was.raw_status, was.business_no);
+    shown || port.status == PortStatus::Unclear && was.status != PortStatus::Unclear
 }
