@@ -1,7 +1,7 @@
 //! What a commit that failed cannot take back: what was heard and sent since the one before has happened.
 
 use crate::order::{EndReason, Order, OrderStatus, Settlement};
-use crate::port::state::{Stop, StopPhase};
+use crate::port::state::{Hold, Stop, StopPhase};
 use crate::port::{Case, Desk, Dirty, Effect, Entry, PortStatus, Reach};
 
 impl Desk<'_> {
@@ -10,6 +10,7 @@ impl Desk<'_> {
     /// decided once more, by what the device repeats or shows when it is asked. `unsent`: a start of this port was
     /// among it, which did not go out.
     pub fn stands(&mut self, was: &Case, unsent: bool) {
+        self.stop_stands(was);
         for index in 0..self.case.orders.len() {
             let serial = self.peek(index).serial;
             if let Some(entry) = was.orders.iter().find(|entry| entry.order.serial == serial) {
@@ -17,7 +18,9 @@ impl Desk<'_> {
             }
         }
         self.hold_stands(was, unsent);
-        self.stop_stands(was, unsent);
+        if unsent {
+            self.send_stop_behind_start();
+        }
         match self.reach {
             Reach::Away(_) => self.show(PortStatus::Offline),
             Reach::Online if self.case.port.status == PortStatus::Offline => self.show(PortStatus::Unclear),
@@ -109,14 +112,18 @@ impl Desk<'_> {
         }
     }
 
-    /// What went out is answered or not. A hold whose release settled an order stays until that is proven anew.
+    /// What went out is answered or not. A hold whose release settled an order lingers until that is proven anew.
     fn hold_stands(&mut self, was: &Case, unsent: bool) {
-        let before = was.memory().and_then(|memory| memory.hold);
-        if unsent || before.is_none() && self.is_settled_by_hold(was) {
+        if unsent {
             return;
         }
-        if self.hold() != before {
-            self.memory().hold = before;
+        let mut hold = was.memory().and_then(|memory| memory.hold);
+        if self.is_settled_by_hold(was) {
+            let unproven = hold.or(self.hold()).unwrap_or(Hold::new(self.now.up));
+            hold = Some(Hold { lingers: true, ..unproven });
+        }
+        if self.hold() != hold {
+            self.memory().hold = hold;
         }
     }
 
@@ -128,18 +135,22 @@ impl Desk<'_> {
         })
     }
 
-    /// A stop waits for no commit. One behind a start that did not go out goes now.
-    fn stop_stands(&mut self, was: &Case, unsent: bool) {
+    /// A stop waits for no commit.
+    fn stop_stands(&mut self, was: &Case) {
         let stop = self.stop_that_stands(was);
         if self.stop_slot() != stop.as_ref() {
-            self.memory().stop.clone_from(&stop);
+            self.memory().stop = stop;
         }
-        let Some(stop) = stop.filter(|stop| unsent && stop.phase == StopPhase::Waiting) else { return };
-        let Stop { ref order_no, message_id, .. } = stop;
-        self.effects.push(Effect::SendStop { order_no: order_no.clone(), message_id });
-        let sent = Some(self.now.up);
-        self.memory().stop = Some(Stop { sent, ..stop });
+    }
+
+    /// A start that did not go out is not waited for.
+    fn send_stop_behind_start(&mut self) {
+        let Some(mut stop) = self.stop_slot().filter(|stop| stop.phase == StopPhase::Waiting).cloned() else { return };
+        stop.sent = Some(self.now.up);
+        let (order_no, message_id) = (stop.order_no.clone(), stop.message_id);
+        self.memory().stop = Some(stop);
         self.hold_for_sending();
+        self.effects.push(Effect::SendStop { order_no, message_id });
     }
 
     /// None of an order that was never committed: its start did not go out. An order may have had another number.

@@ -12,6 +12,7 @@ mod sessions;
 mod start;
 mod stop;
 mod stuck;
+mod taken_back;
 
 use std::time::Duration;
 
