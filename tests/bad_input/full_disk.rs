@@ -10,7 +10,7 @@ use chargegate::ids::{MessageId, PortNo};
 use serde_json::{Value, json};
 
 use crate::support::{Agent, Client, Device, FAST, IDLE, Shows, charging, id, socket, start, wait_for};
-use crate::{healthy, heartbeat_bytes, nonsense, quiet_beat, quiet_status};
+use crate::{healthy, heartbeat_bytes, made_right, nonsense, quiet_beat, quiet_status, status_bytes};
 
 const QUICK: &str = "[alerts]\nclear_after = \"1s\"\n";
 
@@ -567,4 +567,169 @@ fn cards_and_abnormal_events_wait_for_room_and_are_told_once() {
     }
     let told = agent.events("device").iter().filter(|kind| *kind == "card.refused").count();
     assert_eq!(told, 1);
+}
+
+fn commands(agent: &Agent, kind: &str) -> Vec<Value> {
+    agent.rows(&format!("SELECT id, reply FROM commands WHERE type = '{kind}'"))
+}
+
+#[test]
+fn a_stop_that_was_answered_on_a_full_disk_has_no_second_effect_under_its_id() {
+    let agent = on_small_disk();
+    let mut device = known(&agent);
+    let order_no = device.run_order(&agent, 26, 60);
+    let mut command = stop_of(&order_no);
+    command["id"] = "once".into();
+    fill(&agent);
+    let client = agent.begin(command.clone());
+    let stop = device.expect_stop();
+    let beside = agent.begin(command.clone());
+    device.answer(stop, true, 26);
+    let reply = reply_of(&client, &mut device, charging(26, 1, 0));
+    assert_eq!(reply["result"], "done");
+    assert_eq!(reply_of(&beside, &mut device, charging(26, 1, 0)), reply, "it waited for the one under way");
+    assert_eq!(agent.command(command.clone()), reply, "while the disk is full");
+    free(&agent);
+    until_kept(&agent, &mut device, charging(26, 1, 0));
+    assert_eq!(agent.command(command), reply, "and after it");
+    let [kept] = &commands(&agent, "stop_charge")[..] else { panic!("one command") };
+    assert_eq!(kept["reply"].as_str().unwrap(), reply.to_string());
+}
+
+#[test]
+fn a_stop_that_was_sent_before_the_disk_was_full_and_answered_then_is_noted_with_its_reply() {
+    let agent = on_small_disk();
+    let mut device = known(&agent);
+    let order_no = device.run_order(&agent, 26, 60);
+    let client = agent.begin(stop_of(&order_no));
+    let stop = device.expect_stop();
+    assert_eq!(commands(&agent, "stop_charge").len(), 1);
+    fill(&agent);
+    device.answer(stop, true, 26);
+    let reply = reply_of(&client, &mut device, charging(26, 1, 0));
+    free(&agent);
+    until_kept(&agent, &mut device, charging(26, 1, 0));
+    let [kept] = &commands(&agent, "stop_charge")[..] else { panic!("one command") };
+    assert_eq!(kept["reply"].as_str().unwrap(), reply.to_string());
+}
+
+/// With an order whose stops are in vain: one is enough for the alert.
+fn with_ignored_stop(before: impl FnOnce(&Agent)) -> (Agent, Device) {
+    let agent = Agent::on_small_disk(4, &format!("{FAST}{QUICK}stop_ignored = 1\n"));
+    let mut device = known(&agent);
+    let order_no = device.run_order(&agent, 26, 60);
+    quiet_status(&mut device, charging(26, 1, 0));
+    agent.rows("SELECT 1");
+    before(&agent);
+    let client = agent.begin(stop_of(&order_no));
+    let stop = device.expect_stop();
+    device.answer(stop, true, 26);
+    reply_of(&client, &mut device, charging(26, 1, 0));
+    quiet_status(&mut device, charging(26, 1, 0));
+    (agent, device)
+}
+
+fn told_of_alert(agent: &Agent, rule: &str) -> Vec<Value> {
+    let sql = "SELECT type, json_extract(data, '$.rule') AS rule FROM events WHERE stream = 'alert' ORDER BY seq";
+    agent.rows(sql).iter().filter(|row| row["rule"] == rule).map(|row| row["type"].clone()).collect()
+}
+
+#[test]
+fn an_alert_that_was_raised_on_a_full_disk_is_raised_once_there_is_room() {
+    let (agent, mut device) = with_ignored_stop(fill);
+    while_commits_fail(&agent, &mut device, charging(26, 1, 0));
+    free(&agent);
+    until_kept(&agent, &mut device, charging(26, 1, 0));
+    assert_eq!(told_of_alert(&agent, "stop_ignored"), ["alert.raised"]);
+    quiet_status(&mut device, IDLE);
+    wait_for("the alert to clear", || {
+        quiet_beat(&mut device, IDLE);
+        (told_of_alert(&agent, "stop_ignored") == ["alert.raised", "alert.cleared"]).then_some(())
+    });
+}
+
+#[test]
+fn an_alert_that_was_cleared_on_a_full_disk_is_cleared_and_told_once() {
+    let (agent, mut device) = with_ignored_stop(|_| ());
+    assert_eq!(told_of_alert(&agent, "stop_ignored"), ["alert.raised"]);
+    quiet_status(&mut device, IDLE);
+    agent.rows("SELECT 1");
+    // It clears a second later.
+    fill(&agent);
+    wait_for("the alert to clear", || {
+        quiet_beat(&mut device, IDLE);
+        agent.log().contains("alert cleared rule=stop_ignored").then_some(())
+    });
+    while_commits_fail(&agent, &mut device, IDLE);
+    assert_eq!(agent.rows_as_they_are("SELECT count(*) AS n FROM alerts WHERE cleared_at IS NOT NULL")[0]["n"], 0);
+    free(&agent);
+    wait_for("the alert to clear", || {
+        quiet_beat(&mut device, IDLE);
+        (told_of_alert(&agent, "stop_ignored") == ["alert.raised", "alert.cleared"]).then_some(())
+    });
+    let open = "SELECT count(*) AS n FROM alerts WHERE rule = 'stop_ignored' AND cleared_at IS NULL";
+    assert_eq!(agent.rows(open)[0]["n"], 0);
+}
+
+#[test]
+fn a_policy_that_came_on_a_full_disk_holds_and_is_told_once() {
+    let agent = on_small_disk();
+    let mut device = known(&agent);
+    agent.rows("SELECT 1");
+    fill(&agent);
+    let file = agent.path("agent.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, format!("{text}\n[[policies]]\nfirmware_below = \"v2\"\naction = \"disable\"\n")).unwrap();
+    agent.signal(rustix::process::Signal::HUP);
+    while_commits_fail(&agent, &mut device, IDLE);
+    free(&agent);
+    until_kept(&agent, &mut device, IDLE);
+    let rows = agent.rows("SELECT status FROM devices WHERE device_id = '82241218000382'");
+    assert_eq!(rows, [json!({ "status": "disabled" })]);
+    let told = agent.events("device").iter().filter(|kind| *kind == "device.disabled").count();
+    assert_eq!(told, 1, "{:?}", agent.rows("SELECT type, data FROM events WHERE stream = 'device'"));
+    assert_eq!(code(&agent.command(start(60))), ("rejected", "device_disabled"));
+}
+
+#[test]
+fn a_device_that_was_refused_on_a_full_disk_is_told_of_once_there_is_room() {
+    let agent = on_small_disk();
+    let mut device = known(&agent);
+    agent.rows("SELECT 1");
+    fill(&agent);
+    let mut other = Device::connect_as(&agent, crate::healthy_id());
+    other.raw(&heartbeat_bytes(id()));
+    assert!(other.hear().is_none(), "closed");
+    while_commits_fail(&agent, &mut device, IDLE);
+    free(&agent);
+    until_kept(&agent, &mut device, IDLE);
+    let told = agent.rows("SELECT data FROM events WHERE type = 'device.refused'");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0]["data"].as_str().unwrap().contains("foreign_id"), "{told:?}");
+}
+
+/// A status with key 7e in it.
+fn with_strange_key() -> Vec<u8> {
+    let mut frame = status_bytes(IDLE);
+    let end = frame.len() - 3;
+    frame.splice(end..end, [3, 1, 0x7e, 0]);
+    made_right(frame)
+}
+
+#[test]
+fn a_key_that_nobody_knows_is_kept_once_there_is_room() {
+    let agent = on_small_disk();
+    let mut device = known(&agent);
+    agent.rows("SELECT 1");
+    let report = with_strange_key();
+    fill(&agent);
+    device.raw(&report);
+    while_commits_fail(&agent, &mut device, IDLE);
+    free(&agent);
+    until_kept(&agent, &mut device, IDLE);
+    for _ in 0..2 {
+        device.raw(&report);
+        quiet_beat(&mut device, IDLE);
+    }
+    assert_eq!(agent.rows("SELECT count(*) AS n FROM journal WHERE verdict = 'unsupported'")[0]["n"], 1);
 }

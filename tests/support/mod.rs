@@ -419,6 +419,8 @@ impl Device {
                 Ok(0) => return None,
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // A machine that was suspended meanwhile interrupts a read that has a deadline.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => panic!("nothing is heard: {error}"),
             };
             let mut bytes = &buffer[..length];
