@@ -461,7 +461,7 @@ impl Site {
     /// Commands of the last run that nobody will answer any more.
     pub(super) fn end_commands_of_the_last_run(&mut self, now: Now) -> Result<(), Fatal> {
         for id in fatal(self.store.commands_under_way())? {
-            if !self.is_under_way(&id) {
+            if !self.waits_on(&id) && !self.keeping.commands.contains_key(&id) {
                 let problem = Problem::new(Code::NoAnswer, "the agent was restarted before the answer came");
                 self.finish_command(&id, &Reply::failed(&id, problem), WhenFull::Give, now)?;
             }
@@ -469,7 +469,13 @@ impl Site {
         Ok(())
     }
 
-    pub(super) fn is_under_way(&self, id: &str) -> bool {
+    /// Whether something is on its way that will answer this command.
+    pub(super) fn waits_on(&self, id: &str) -> bool {
+        let mut queries = self.asks.values().flat_map(|ask| &ask.queries);
+        queries.any(|query| query.command_id == id) || self.is_under_way(id)
+    }
+
+    fn is_under_way(&self, id: &str) -> bool {
         let mut cases = self.devices.values().flat_map(|gateway| &gateway.nodes).flat_map(|node| &node.cases);
         cases.any(|case| {
             let of_order = case.orders.iter().any(|entry| entry.order.course.command_id.as_deref() == Some(id));

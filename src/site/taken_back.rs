@@ -39,6 +39,7 @@ impl Site {
         }
         self.read_again(&unsent, now)?;
         self.take_commands_back()?;
+        self.end_commands_of_the_last_run(now)?;
         self.tell_refusals_again(now)?;
         for key in std::mem::take(&mut self.keeping.strange_keys) {
             self.strange_keys.remove(&key);
@@ -101,11 +102,6 @@ impl Site {
         let again = &self.keeping.commands_again;
         self.keeping.commands.retain(|id, _| again.contains(id));
         Ok(())
-    }
-
-    fn waits_on(&self, id: &str) -> bool {
-        let mut queries = self.asks.values().flat_map(|ask| &ask.queries);
-        queries.any(|query| query.command_id == id) || self.is_under_way(id)
     }
 
     fn read_again(&mut self, unsent: &BTreeSet<PortKey>, now: Now) -> Result<(), Fatal> {
