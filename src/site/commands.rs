@@ -353,6 +353,7 @@ impl Site {
         json!({ "socket": socket_data(&node.record, node.record.online, node.is_enabled()), "ports": ports })
     }
 
+    /// Nobody will answer this command, a query or a stop.
     pub(super) fn query_failed(&mut self, id: &str, code: Code, now: Now) -> Result<(), Fatal> {
         let message = match code {
             Code::DeviceOffline => "the device went offline before it answered",
@@ -430,6 +431,7 @@ impl Site {
     fn forget_device(&mut self, device: DeviceId, now: Now) -> Result<(), Fatal> {
         for socket in self.sockets_of(device) {
             for key in self.ports_of(device, socket) {
+                self.end_stop_of(key, now)?;
                 self.write_closed_orders(key)?;
                 self.dues.set(super::dues::Due::Port(key), None, now.up);
                 // Nobody is left who could obey.
@@ -450,6 +452,15 @@ impl Site {
         self.keeping.forget(device);
         let removed = self.store.remove_device(device);
         self.kept(removed).map(drop)
+    }
+
+    fn end_stop_of(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
+        let memory = self.case_mut(key).and_then(|case| case.port.memory.as_mut());
+        let stop = memory.and_then(|memory| memory.stop.take());
+        for id in stop.map_or_else(Vec::new, |stop| stop.commands) {
+            self.query_failed(&id, Code::DeviceOffline, now)?;
+        }
+        Ok(())
     }
 
     /// Orders that this turn changed are written before their port is forgotten.
