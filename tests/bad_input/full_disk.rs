@@ -733,3 +733,44 @@ fn a_key_that_nobody_knows_is_kept_once_there_is_room() {
     }
     assert_eq!(agent.rows("SELECT count(*) AS n FROM journal WHERE verdict = 'unsupported'")[0]["n"], 1);
 }
+
+#[test]
+fn a_claim_that_could_not_be_kept_leaves_the_order_its_number() {
+    let agent = on_small_disk();
+    let mut device = Device::connect(&agent);
+    quiet_status(&mut device, charging(26, 1, 0));
+    let order_no = agent.order()["order_no"].as_str().unwrap().to_owned();
+    let claim = |id: &str| json!({ "type": "claim_order", "id": id, "order_no": order_no, "new_order_no": "theirs" });
+    fill(&agent);
+    let reply = agent.command(claim("first"));
+    assert_eq!(code(&reply), ("rejected", "store_full"), "{reply}");
+    // The stop is for the order as it is called now.
+    let stopping = agent.begin(stop_of(&order_no));
+    let (stop, _) = quiet_switch(&mut device, charging(26, 1, 0));
+    device.answer(stop, true, 26);
+    assert_eq!(reply_of(&stopping, &mut device, charging(26, 1, 0))["result"], "done");
+    while_commits_fail(&agent, &mut device, charging(26, 1, 0));
+    free(&agent);
+    until_kept(&agent, &mut device, charging(26, 1, 0));
+    assert_eq!((&agent.order()["order_no"], &agent.order()["status"]), (&json!(order_no), &json!(9)));
+    assert_eq!(code(&agent.command(claim("second"))).0, "done");
+    device.end(0xb0, 26, 1, 0);
+    quiet_beat(&mut device, IDLE);
+    assert_eq!((&agent.order()["order_no"], &agent.order()["end_reason"]), (&json!("theirs"), &json!("remote_stop")));
+}
+
+#[test]
+fn a_socket_that_is_lost_while_the_disk_is_full_is_offline_after_it() {
+    let agent = on_small_disk();
+    let mut device = known(&agent);
+    agent.rows("SELECT 1");
+    fill(&agent);
+    let lost = Shows { raw: 0, ..IDLE };
+    quiet_status(&mut device, lost);
+    while_commits_fail(&agent, &mut device, lost);
+    free(&agent);
+    until_kept(&agent, &mut device, lost);
+    assert_eq!(agent.rows("SELECT online FROM sockets"), [json!({ "online": 0 })]);
+    assert_eq!(agent.rows("SELECT status FROM ports"), [json!({ "status": 0 })]);
+    assert_eq!(code(&agent.command(start(60))), ("rejected", "device_offline"));
+}
