@@ -1,4 +1,4 @@
--- The whole store of chargegate, version 1. The program creates and upgrades the file by itself: the version
+-- The whole store of chargegate, version 2. The program creates and upgrades the file by itself: the version
 -- stands in PRAGMA user_version, PRAGMA application_id says whose file it is. Any program may read it at any time.
 --
 -- Times are UTC in Unix milliseconds. Columns in `*_up` are up-time: milliseconds that the agent has been up, over
@@ -62,6 +62,7 @@ CREATE TABLE ports (
   minutes     INTEGER,
   business_no INTEGER,
   memory      TEXT,         -- JSON: hold, owed stop, doubt, …; NULL when there is nothing to remember
+  known_up    INTEGER,      -- first seen: from here on its port time counts
   PRIMARY KEY (device_id, socket_no, port_no)
 ) STRICT;
 
@@ -202,6 +203,23 @@ CREATE TABLE alerts (
 ) STRICT;
 CREATE UNIQUE INDEX alerts_open
   ON alerts (rule, ifnull(device_id, ''), ifnull(socket_no, -1), ifnull(port_no, -1)) WHERE cleared_at IS NULL;
+
+-- Where order and port disagreed for longer than the rules may take to repair it: with `ports.known_up` what
+-- state_consistency_rate is measured by. Ignored stops, sessions that are only watched and duplicates are no rows.
+CREATE TABLE inconsistencies (
+  device_id  TEXT NOT NULL,
+  socket_no  INTEGER NOT NULL,
+  port_no    INTEGER NOT NULL,
+  issue_type TEXT NOT NULL
+             CHECK (issue_type IN ('order_port_mismatch', 'orphaned_charging_order', 'lonely_charging_port')),
+  began_at   INTEGER NOT NULL,
+  began_up   INTEGER NOT NULL,
+  late_up    INTEGER NOT NULL, -- its grace was over: from here on it counts
+  order_no   TEXT,
+  ended_at   INTEGER,          -- NULL while it lasts
+  ended_up   INTEGER,
+  PRIMARY KEY (device_id, socket_no, port_no, began_up)
+) STRICT;
 
 -- Where orders and ports disagree.
 CREATE VIEW consistency_issues (issue_type, device_id, socket_no, port_no, order_no, details) AS

@@ -1,5 +1,9 @@
 //! Kills the real program again and again under load, and holds a ledger of what devices were told: no report that was
-//! acknowledged is lost, none counts twice. Seconds of it: `CHARGEGATE_KILL_LOOP_SECONDS`, 20 when that is not set.
+//! acknowledged is lost, none counts twice. Seconds of it: `CHARGEGATE_KILL_LOOP_SECONDS`, 60 when that is not set.
+//!
+//! The load: devices that show their ports several times a second, orders that are started, run for a moment, end or are
+//! stopped, reports that are repeated although they were acknowledged. Kills come at random moments, and right after an
+//! acknowledgement has arrived: what is said before it is durable is lost then.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
@@ -16,14 +20,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use agent::{Folder, PATIENCE};
+use agent::{Agent, Folder, PATIENCE};
 use chargegate::clock::Stopwatch;
 use chargegate::ids::DeviceId;
 use device::{Device, Ended};
 use rusqlite::Connection;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-const DEVICES: u64 = 8;
+const DEVICES: u64 = 24;
 /// Threads that start orders.
 const STARTERS: u64 = 3;
 
@@ -56,14 +61,33 @@ struct Shared {
     over: AtomicBool,
     /// Orders whose start was told to be done.
     started: Mutex<BTreeSet<String>>,
+    /// Stops that were done.
+    stopped: AtomicU64,
+    /// Who hears the next acknowledgement kills this agent.
+    doomed: Mutex<Option<Pid>>,
 }
 
-fn live(no: u64, folder: &Folder, shared: &Shared) -> (Vec<Ended>, Vec<Ended>) {
+/// What a device did and was told.
+#[derive(Default)]
+struct Ledger {
+    sent: Vec<Ended>,
+    acknowledged: Vec<Ended>,
+    repeated: u64,
+    statuses: u64,
+}
+
+fn live(no: u64, folder: &Folder, shared: &Shared) -> Ledger {
     let mut device = Device::new(device_id(no), folder.address);
-    device.runs_for = |number| Duration::from_millis(20 + u64::from(number) * 37 % 400);
+    device.runs_for = |number| Duration::from_millis(20 + u64::from(number) * 37 % 800);
+    device.shows_every = Duration::from_millis(250);
+    device.repeats_one_in = 3;
     let mut was_done = false;
     while !shared.over.load(Ordering::Relaxed) {
+        let acknowledged = device.acknowledged.len();
         device.live();
+        if device.acknowledged.len() > acknowledged {
+            kill_doomed(shared);
+        }
         let is_done = shared.winding_up.load(Ordering::Relaxed) && device.is_done();
         if is_done != was_done {
             was_done = is_done;
@@ -74,10 +98,18 @@ fn live(no: u64, folder: &Folder, shared: &Shared) -> (Vec<Ended>, Vec<Ended>) {
             };
         }
     }
-    (device.sent, device.acknowledged)
+    let Device { sent, acknowledged, repeated, statuses, .. } = device;
+    Ledger { sent, acknowledged, repeated, statuses }
 }
 
-/// Starts orders on random ports as fast as replies come. Returns how many were asked for.
+/// At once: the moment in which what was said may not be durable is short.
+fn kill_doomed(shared: &Shared) {
+    if let Some(agent) = shared.doomed.lock().unwrap().take() {
+        kill_process(agent, Signal::KILL).unwrap();
+    }
+}
+
+/// Starts orders on random ports as fast as replies come, and stops some of them. Returns how many were asked for.
 fn start_orders(starter: u64, folder: &Folder, shared: &Shared) -> u64 {
     let mut seeded = Seeded(0x0dd5_eed0 + starter);
     let mut count = 0;
@@ -89,13 +121,42 @@ fn start_orders(starter: u64, folder: &Folder, shared: &Shared) -> u64 {
                            "order_no": order_no, "mode": "time", "minutes": 10});
         match folder.command(&start) {
             Some(reply) if reply["result"] == "done" => {
-                shared.started.lock().unwrap().insert(order_no);
+                shared.started.lock().unwrap().insert(order_no.clone());
+                if seeded.below(4) == 0 {
+                    stop_order(&order_no, folder, shared);
+                }
             }
-            Some(_) => {}
-            None => thread::yield_now(),
+            // The port is taken, or the agent has just been killed.
+            Some(_) | None => thread::park_timeout(Duration::from_millis(2)),
         }
     }
     count
+}
+
+fn stop_order(order_no: &str, folder: &Folder, shared: &Shared) {
+    let stop = json!({"id": format!("stop-{order_no}"), "type": "stop_charge", "order_no": order_no});
+    if folder.command(&stop).is_some_and(|reply| reply["result"] == "done") {
+        shared.stopped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Kills an agent at a random moment: while it opens, while it takes up what was under way, or under full load; or as
+/// soon after that as an acknowledgement arrives at a device. Whether it was that.
+fn kill_sometime(agent: Agent, seeded: &mut Seeded, shared: &Shared) -> bool {
+    let longest = [20, 200, 1500, 300][usize::try_from(seeded.below(4)).unwrap()];
+    thread::park_timeout(Duration::from_millis(seeded.below(longest)));
+    let mut was_heard = false;
+    if longest == 300 {
+        *shared.doomed.lock().unwrap() = Some(agent.pid());
+        let patience = Stopwatch::start();
+        while shared.doomed.lock().unwrap().is_some() && patience.elapsed() < Duration::from_secs(2) {
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        // Its number is not given to another process before it is waited for, below.
+        was_heard = shared.doomed.lock().unwrap().take().is_none();
+    }
+    agent.kill();
+    was_heard
 }
 
 /// Waits without a lock until something holds.
@@ -109,7 +170,7 @@ fn until(what: &str, patience: Duration, holds: impl Fn() -> bool) {
 
 #[test]
 fn no_acknowledged_report_is_lost_and_none_counts_twice_however_often_the_agent_is_killed() {
-    let seconds = std::env::var("CHARGEGATE_KILL_LOOP_SECONDS").ok().map_or(20, |text| text.parse().unwrap());
+    let seconds = std::env::var("CHARGEGATE_KILL_LOOP_SECONDS").ok().map_or(60, |text| text.parse().unwrap());
     let place = tempfile::tempdir().unwrap();
     let store = place.path().join("site.db");
     let folder = Folder::new(place.path(), &store, QUICK);
@@ -128,13 +189,9 @@ fn no_acknowledged_report_is_lost_and_none_counts_twice_however_often_the_agent_
         .collect();
 
     let mut seeded = Seeded(0xdead_beef);
-    let (stopwatch, mut kills) = (Stopwatch::start(), 0);
+    let (stopwatch, mut kills, mut heard) = (Stopwatch::start(), 0_u64, 0_u64);
     while stopwatch.elapsed() < Duration::from_secs(seconds) {
-        let agent = folder.spawn();
-        // While it opens, while it takes up what was under way, or under full load.
-        let longest = [20, 200, 1500][usize::try_from(seeded.below(3)).unwrap()];
-        thread::park_timeout(Duration::from_millis(seeded.below(longest)));
-        agent.kill();
+        heard += u64::from(kill_sometime(folder.spawn(), &mut seeded, &shared));
         kills += 1;
     }
     let agent = folder.spawn();
@@ -148,21 +205,27 @@ fn no_acknowledged_report_is_lost_and_none_counts_twice_however_often_the_agent_
     });
     until("no issue", PATIENCE * 2, || folder.run(&["check"]).0 == 0);
     shared.over.store(true, Ordering::Relaxed);
-    let (mut sent, mut acknowledged) = (Vec::new(), Vec::new());
+    let mut ledger = Ledger::default();
     for device in devices {
-        let (all, told) = device.join().unwrap();
-        sent.extend(all);
-        acknowledged.extend(told);
+        let one = device.join().unwrap();
+        ledger.sent.extend(one.sent);
+        ledger.acknowledged.extend(one.acknowledged);
+        ledger.repeated += one.repeated;
+        ledger.statuses += one.statuses;
     }
+    let Ledger { sent, acknowledged, repeated, statuses } = ledger;
     agent.terminate();
     let (status, lines) = agent.ended();
     assert_eq!(status.code(), Some(0), "{lines:#?}");
 
     let db = Connection::open(&store).unwrap();
     let booked = booked(&db);
-    println!("{kills} kills, {asked} starts asked for, {} reports acknowledged", acknowledged.len());
+    let stopped = shared.stopped.load(Ordering::Relaxed);
+    println!("{kills} kills, {heard} of them right after an acknowledgement; {asked} starts asked for");
+    println!("{statuses} statuses, {stopped} stops, {} reports acknowledged, {repeated} once more", acknowledged.len());
     println!("{} of them were nobody's", nobodys(&db).len());
-    assert!(acknowledged.len() as u64 > seconds, "too little happened");
+    let least = [kills, 4 * heard, acknowledged.len() as u64, 10 * stopped, 5 * repeated, statuses / 10];
+    assert!(least.iter().all(|count| *count > seconds), "too little happened: {least:?}");
     let (nobodys, given_up) = (nobodys(&db), given_up(&db));
     for ended in &acknowledged {
         let orders = booked.get(ended).map_or(&[][..], Vec::as_slice);

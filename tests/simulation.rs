@@ -383,6 +383,10 @@ impl World {
             "{replay}: port and order disagree; {}",
             self.faults
         );
+        let deaf = self.lines.iter().filter(|line| line.device.fault() == Some(Fault::Deaf));
+        let deaf: Vec<String> = deaf.map(|line| format!("'{}'", line.device.id())).collect();
+        let late = format!("SELECT count(*) FROM inconsistencies WHERE device_id NOT IN ({})", deaf.join(", "));
+        assert_eq!(count(&late), 0, "{replay}: they disagreed for longer than their grace; {}", self.faults);
         let gaps = "SELECT count(*) FROM (SELECT stream, max(seq) - count(*) AS gap FROM events GROUP BY stream) WHERE gap <> 0";
         assert_eq!(count(gaps), 0, "{replay}: gaps");
         for line in &self.lines {

@@ -1064,7 +1064,7 @@ fn files_that_are_not_ours_are_refused_and_stay_as_they_are() {
     for (place, expected) in [
         (&foreign, "is an SQLite file of another program; give store.path another name"),
         (&marked, "is an SQLite file of another program; give store.path another name"),
-        (&newer, "has version 99 and this program knows 1; install the newer program again"),
+        (&newer, "has version 99 and this program knows 2; install the newer program again"),
     ] {
         let before = std::fs::read(&place.path).unwrap();
         let refused = place.try_open().unwrap_err().to_string();
@@ -1079,7 +1079,7 @@ fn an_empty_file_becomes_a_store() {
     let place = Place::new();
     std::fs::write(&place.path, "").unwrap();
     place.open().close().unwrap();
-    assert_eq!(place.one::<i32>("PRAGMA user_version"), 1);
+    assert_eq!(place.one::<i32>("PRAGMA user_version"), 2);
     assert_eq!(place.one::<i32>("PRAGMA application_id"), 0x6368_6774);
     assert_eq!(place.one::<String>("PRAGMA journal_mode"), "wal");
 }
@@ -1096,7 +1096,7 @@ fn a_creation_that_was_cut_short_is_begun_anew() {
     std::fs::copy(place.path.with_extension("db-journal"), copy.path.with_extension("db-journal")).unwrap();
     assert!(copy.path.metadata().unwrap().len() > 0);
     copy.open().close().unwrap();
-    assert_eq!(copy.one::<i32>("PRAGMA user_version"), 1);
+    assert_eq!(copy.one::<i32>("PRAGMA user_version"), 2);
 }
 
 #[test]

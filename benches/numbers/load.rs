@@ -63,6 +63,23 @@ pub fn status_of(place: u32, raw: u8, number: u16, power: u32, energy: u16, minu
     encoded(place, &Uplink::Status(StatusReport::of(status)))
 }
 
+/// A status of so many sockets, both ports of each idle.
+pub fn sockets_frame(place: u32, sockets: u8) -> Vec<u8> {
+    let reading =
+        |port| PortReading { port, status: StatusByte(0x80), voltage: DeciVolts(2290), ..PortReading::default() };
+    let status = |no| SocketStatus {
+        socket: SocketNo::new(no).unwrap(),
+        firmware: 0xffff,
+        temperature_c: 30,
+        rssi: 30,
+        ports: UpTo::from_slice(&[reading(PortNo::A), reading(PortNo::B)]).unwrap(),
+        extras: Default::default(),
+    };
+    let mut report = StatusReport::of(status(1));
+    report.more = (2..=sockets).map(status).collect();
+    encoded(place, &Uplink::Status(report))
+}
+
 pub fn heartbeat_frame(place: u32) -> Vec<u8> {
     let heartbeat = Heartbeat {
         iccid: AsciiText::new("89860446112070301941").unwrap(),

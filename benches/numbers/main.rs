@@ -11,6 +11,7 @@
     reason = "a bench prints, and ends when it cannot go on"
 )]
 
+mod deadlines;
 mod decode;
 mod flash;
 mod load;
@@ -74,10 +75,11 @@ fn main() -> ExitCode {
         };
     }
     type Bench = (&'static str, fn() -> Vec<Figure>);
-    let benches: [Bench; 11] = [
+    let benches: [Bench; 12] = [
         ("decode", decode::figures),
         ("start", start::figures),
         ("quiet", quiet::figures),
+        ("deadlines", deadlines::figures),
         ("flash-idle", flash::idle),
         ("flash-5m", flash::every_5_min),
         ("flash-10s", flash::every_10_s),

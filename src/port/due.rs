@@ -140,9 +140,14 @@ impl Desk<'_> {
         [doubt, stray, of_order, hold].into_iter().flatten().min()
     }
 
-    /// Whether its question does not wait for the pause between questions: a start hangs on it, or the second proof.
+    /// Whether its question does not wait for the pause between questions: a start hangs on it, the second proof, or
+    /// the end of an order on an idle port, which is asked about once.
     pub fn is_urgent(&self) -> bool {
-        self.pending_index().is_some() || self.hold().is_some_and(|hold| hold.evidence > 0)
+        let in_grace = self.running_index().is_some_and(|index| {
+            let course = &self.peek(index).course;
+            course.idle_since.is_some() && !course.grace_asked
+        });
+        in_grace || self.pending_index().is_some() || self.hold().is_some_and(|hold| hold.evidence > 0)
     }
 
     fn question_of_open(&self, index: usize) -> Option<UpTime> {

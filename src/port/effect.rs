@@ -2,6 +2,7 @@
 
 use crate::ids::{BusinessNo, MessageId, Minutes, OrderNo, WattHours};
 use crate::order::words;
+use crate::port::Issue;
 use crate::port::state::Report;
 
 words! {
@@ -101,11 +102,8 @@ pub enum Effect {
         /// Its minutes.
         minutes: Minutes,
     },
-    /// A session without an order was dealt with.
-    Repaired {
-        /// The issue, as `consistency_issues` names it.
-        issue_type: &'static str,
-    },
+    /// An issue was dealt with.
+    Repaired(Issue),
     /// Answer the command with this id.
     Reply {
         /// The command's.

@@ -5,7 +5,7 @@ use crate::ids::BusinessNo;
 use crate::order::{EndReason, Flag, Order, OrderStatus, Settlement, Source};
 use crate::port::figures;
 use crate::port::state::{Doubt, Stray};
-use crate::port::{Desk, Dirty, Effect, Entry, IDLE_POWER, OrderEvent, PROOF, PortStatus, Reading};
+use crate::port::{Desk, Dirty, Effect, Entry, IDLE_POWER, Issue, IssueType, OrderEvent, PROOF, PortStatus, Reading};
 
 /// What a status byte and a number together say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,7 +277,7 @@ impl Desk<'_> {
         let proven = reading.answers.is_some_and(|question| question.sent >= due);
         if proven && !stray.told {
             self.memory().stray = Some(Stray { told: true, ..stray });
-            self.effects.push(Effect::Repaired { issue_type: "lonely_charging_port" });
+            self.effects.push(Effect::Repaired(Issue { kind: IssueType::LonelyChargingPort, order_no: None }));
             if self.terms.stops_strays {
                 self.send_stop(None, reading.number, super::state::StopCause::Stray, None);
             }

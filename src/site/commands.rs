@@ -437,6 +437,7 @@ impl Site {
                 // Nobody is left who could obey.
                 self.dues.set(super::dues::Due::StopObeyed(key), None, now.up);
                 self.clear_stop_ignored(key, now)?;
+                self.dues.set(super::dues::Due::Inconsistency(key), None, now.up);
                 self.counting.remove(&key);
             }
             self.dues.set(super::dues::Due::Ask(device, socket), None, now.up);
@@ -450,6 +451,7 @@ impl Site {
         }
         self.unreturned.remove(&device);
         self.keeping.forget(device);
+        self.watch.forget(device);
         let removed = self.store.remove_device(device);
         self.kept(removed).map(drop)
     }

@@ -14,6 +14,8 @@ pub(super) enum Due {
     Ask(DeviceId, SocketNo),
     /// A port that ignored its stops has obeyed: its alert clears.
     StopObeyed(PortKey),
+    /// Order and port of it disagree for as long as the rules may take to repair that.
+    Inconsistency(PortKey),
     /// Figures that only move go to the store.
     Flush,
     /// Up-time is noted while something counts on it.

@@ -33,11 +33,9 @@ impl Site {
                     log::warn!("end report of nobody port={key} number={number:?}");
                     self.tell(Stream::Order, "order.unknown_end", Some(key.device), None, &port_event(key, more), now)?;
                 }
-                Effect::Repaired { issue_type } => {
+                Effect::Repaired(issue) => {
                     log::warn!("session without an order port={key}");
-                    let more = json!({ "issue_type": issue_type, "order_no": null });
-                    let data = port_event(key, more);
-                    self.tell(Stream::Order, "consistency.repaired", Some(key.device), None, &data, now)?;
+                    self.tell_repaired(key, &issue, now)?;
                 }
                 Effect::Reply { command_id, order_no, outcome } => {
                     self.reply_outcome(key, &command_id, order_no, outcome, now)?;

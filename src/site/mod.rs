@@ -7,11 +7,12 @@
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit and the flush. `taken_back`: a full disk took a commit back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
-//! - `presence`: devices and sockets that come and go. `dues`: everything that is due.
+//! - `consistency`: how long order and port disagree. `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
 mod acknowledge;
 mod claim;
 mod commands;
+mod consistency;
 mod dues;
 mod effects;
 mod frames;
@@ -24,6 +25,7 @@ mod taken_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::ask::Ask;
 use crate::bkv::Frame;
@@ -172,6 +174,7 @@ pub struct Site {
     /// Clients that wait for the reply to a command under way.
     waiting: BTreeMap<String, Vec<ClientId>>,
     keeping: persist::Keeping,
+    watch: consistency::Watch,
     /// Ports where an order, a hold or an owed stop counts on up-time.
     counting: BTreeSet<PortKey>,
     effects: Vec<Effect>,
@@ -224,6 +227,7 @@ impl Site {
             ready: Outputs::default(),
             waiting: BTreeMap::new(),
             keeping: persist::Keeping::default(),
+            watch: consistency::Watch::default(),
             counting: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
@@ -304,6 +308,9 @@ impl Site {
         let next = desk.due();
         let wants = desk.wants_question();
         let urgent = desk.is_urgent();
+        let issue = desk.issue();
+        let grace = issue.as_ref().map_or(Duration::ZERO, |issue| terms.repaired_within(issue.kind));
+        let found = consistency::Found { issue, grace, status: desk.case.port.status };
         let (is, counts) = (case.whole_dirty(), case.counts_time());
         if is > was {
             self.keeping.touched(key, is);
@@ -317,6 +324,7 @@ impl Site {
         self.carry_out(key, &mut effects, now)?;
         effects.clear();
         self.effects = effects;
+        self.watch_consistency(key, found, now);
         self.set_port_due(key, next, wants, urgent, now)?;
         Ok(Some(result))
     }
@@ -498,6 +506,10 @@ impl Site {
             Due::Port(key) => self.at_port(key, now, |desk| desk.timeout()).map(drop),
             Due::Ask(device, socket) => self.question_unanswered(device, socket, now),
             Due::StopObeyed(key) => self.clear_stop_ignored(key, now),
+            Due::Inconsistency(key) => {
+                self.inconsistency_due(key, now);
+                Ok(())
+            }
             Due::Flush => {
                 self.keeping.flush();
                 Ok(())

@@ -128,6 +128,7 @@ impl Site {
         let wanted = self.store.in_transaction()
             || !self.held.is_empty()
             || self.keeping.has_changes()
+            || self.watch.has_rows()
             || self.keeping.flush
             || self.keeping.up_time
             || self.keeping.damage.is_some()
@@ -216,6 +217,7 @@ impl Site {
         for key in ports {
             self.write_case(key)?;
         }
+        self.write_inconsistencies()?;
         if self.keeping.flush {
             self.write_figures()?;
         }
@@ -269,6 +271,7 @@ impl Site {
 
     fn committed(&mut self, now: Now) {
         self.held.release(&mut self.ready);
+        self.watch.committed();
         let mut written = std::mem::take(&mut self.keeping.ports);
         self.keeping.sockets.clear();
         self.keeping.devices.clear();

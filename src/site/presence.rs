@@ -44,10 +44,14 @@ impl Site {
             }
         }
         for order in fatal(self.store.unsettled_orders())? {
+            if order.status.is_open() && self.case(order.port).is_none() {
+                self.adopt_orphan(&order, now)?;
+            }
             if let Some(case) = self.case_mut(order.port) {
                 case.take_in(vec![order]);
             }
         }
+        self.take_up_inconsistencies(now)?;
         self.take_up(now)
     }
 

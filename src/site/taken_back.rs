@@ -120,6 +120,7 @@ impl Site {
         for (id, socket) in &sockets {
             self.read_socket_again(*id, *socket)?;
         }
+        self.adopt_orphans_again(now)?;
         let touched = sockets.iter().map(|(id, _)| *id).chain(ports.iter().map(|key| key.device));
         let touched: BTreeSet<DeviceId> = devices.iter().copied().chain(touched).collect();
         for id in touched {
@@ -181,6 +182,7 @@ impl Site {
             self.dues.set(Due::Ask(id, socket), None, now.up);
         }
         self.asks.retain(|(device, _), _| *device != id);
+        self.watch.forget(id);
         self.devices.remove(&id);
     }
 
@@ -250,6 +252,21 @@ impl Site {
         }
         let stops = self.stops_in_vain(key);
         if stops >= self.config.alerts.stop_ignored { self.stop_ignored(key, stops, now) } else { Ok(()) }
+    }
+
+    /// An order whose port was made for it.
+    fn adopt_orphans_again(&mut self, now: Now) -> Result<(), Fatal> {
+        for order in fatal(self.store.open_orders())? {
+            let key = order.port;
+            if self.case(key).is_none() {
+                self.adopt_orphan(&order, now)?;
+                if let Some(case) = self.case_mut(key) {
+                    case.take_in(vec![order]);
+                }
+                self.dues.set(Due::Port(key), Some(now.up), now.up);
+            }
+        }
+        Ok(())
     }
 
     /// There is room again.

@@ -154,12 +154,13 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a device with its sockets and ports. Its orders stay.
+    /// Forgets a device with its sockets and ports, their time included. Its orders stay.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn remove_device(&mut self, id: DeviceId) -> Result<(), StoreError> {
         self.write("remove a device", |db| {
+            db.prepare_cached("DELETE FROM inconsistencies WHERE device_id = ?1")?.execute([id])?;
             db.prepare_cached("DELETE FROM ports WHERE device_id = ?1")?.execute([id])?;
             db.prepare_cached("DELETE FROM sockets WHERE device_id = ?1")?.execute([id])?;
             db.prepare_cached("DELETE FROM devices WHERE device_id = ?1")?.execute([id])

@@ -10,6 +10,7 @@
 
 mod alerts;
 mod commands;
+mod consistency;
 mod devices;
 mod events;
 mod journal;
@@ -36,6 +37,7 @@ use crate::port::Downtime;
 
 pub use alerts::{Alert, Severity, Subject};
 pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
+pub use consistency::{Inconsistency, PortTime};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
 pub use open::{APPLICATION_ID, OpenError, version};

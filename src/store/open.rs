@@ -20,7 +20,25 @@ use crate::clock::{UpTime, WallTime};
 pub const APPLICATION_ID: i32 = 0x6368_6774;
 const SCHEMA: &str = include_str!("../../schema.sql");
 /// Each brings a file from its version, counted from 1, to the next, in one transaction. `schema.sql` is the sum.
-const STEPS: &[&str] = &[];
+const STEPS: &[&str] = &[
+    // Port time counts from here on: what was before left no evidence.
+    "ALTER TABLE ports ADD COLUMN known_up INTEGER;
+     UPDATE ports SET known_up = (SELECT value FROM meta WHERE key = 'up_ms');
+     CREATE TABLE inconsistencies (
+       device_id  TEXT NOT NULL,
+       socket_no  INTEGER NOT NULL,
+       port_no    INTEGER NOT NULL,
+       issue_type TEXT NOT NULL
+                  CHECK (issue_type IN ('order_port_mismatch', 'orphaned_charging_order', 'lonely_charging_port')),
+       began_at   INTEGER NOT NULL,
+       began_up   INTEGER NOT NULL,
+       late_up    INTEGER NOT NULL,
+       order_no   TEXT,
+       ended_at   INTEGER,
+       ended_up   INTEGER,
+       PRIMARY KEY (device_id, socket_no, port_no, began_up)
+     ) STRICT;",
+];
 const PAGE: u64 = 4096;
 
 /// The version of the schema that this program writes.
@@ -148,9 +166,10 @@ const NEWEST_UP: &str = "
     SELECT max(coalesce((SELECT up FROM journal ORDER BY id DESC LIMIT 1), 0),
                coalesce((SELECT created_up FROM events ORDER BY rowid DESC LIMIT 1), 0),
                coalesce((SELECT created_up FROM commands ORDER BY rowid DESC LIMIT 1), 0),
-               coalesce((SELECT max(updated_up) FROM ports), 0))";
+               coalesce((SELECT max(updated_up) FROM ports), 0),
+               coalesce((SELECT max(max(late_up, ifnull(ended_up, 0))) FROM inconsistencies), 0))";
 
-fn newest_up(db: &Connection) -> rusqlite::Result<UpTime> {
+pub(super) fn newest_up(db: &Connection) -> rusqlite::Result<UpTime> {
     db.query_row(NEWEST_UP, [], |row| row.get(0))
 }
 

@@ -41,13 +41,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn put_port(&mut self, port: &Port) -> Result<(), StoreError> {
+        // A port is known from its first status on, with which it is written.
         let sql = "INSERT INTO ports (device_id, socket_no, port_no, status, raw_status, business_no, voltage_v,
-                                      power_w, current_a, energy_wh, minutes, updated_at, updated_up, memory)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                                      power_w, current_a, energy_wh, minutes, updated_at, updated_up, memory, known_up)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?13)
                    ON CONFLICT (device_id, socket_no, port_no) DO UPDATE
                       SET (status, raw_status, business_no, voltage_v, power_w, current_a, energy_wh, minutes,
-                           updated_at, updated_up, memory)
-                        = (?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+                           updated_at, updated_up, memory, known_up)
+                        = (?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ifnull(known_up, ?13))";
         self.write("write a port", |db| {
             let memory = port.memory.as_deref().filter(|memory| **memory != Memory::default());
             let figures = port.figures.as_ref();

@@ -32,7 +32,7 @@ pub struct Dropped {
 }
 
 impl Store {
-    /// Drops closed final orders, events and cleared alerts that are older than the retention, commands with a reply
+    /// Drops closed final orders, events, cleared alerts and ended inconsistencies that are older than the retention, commands with a reply
     /// that are older than 7 days, and sendings that are older than a day; of each at most 500 rows a call. What the
     /// cloud has not confirmed stays, and so do the newest order and the newest event of each stream, from which the
     /// next ones are numbered.
@@ -47,6 +47,7 @@ impl Store {
             ("drop orders", kept, orders as Find, "DELETE FROM orders WHERE serial = ?1"),
             ("drop events", kept, events, "DELETE FROM events WHERE rowid = ?1"),
             ("drop alerts", kept, alerts, "DELETE FROM alerts WHERE alert_id = ?1"),
+            ("drop inconsistencies", kept, inconsistencies, "DELETE FROM inconsistencies WHERE rowid = ?1"),
             ("drop commands", commands, commands_with_reply, "DELETE FROM commands WHERE rowid = ?1"),
             ("drop sendings", sendings, all_sendings, "DELETE FROM sendings WHERE message_id = ?1"),
         ];
@@ -136,6 +137,11 @@ fn events(db: &Connection, before: UpTime) -> rusqlite::Result<Vec<i64>> {
 
 fn alerts(db: &Connection, before: UpTime) -> rusqlite::Result<Vec<i64>> {
     let sql = "SELECT alert_id FROM alerts WHERE cleared_up < ?1 ORDER BY alert_id LIMIT ?2";
+    db.prepare_cached(sql)?.query_map(params![before, to_i64(CHUNK as u64)], |row| row.get(0))?.collect()
+}
+
+fn inconsistencies(db: &Connection, before: UpTime) -> rusqlite::Result<Vec<i64>> {
+    let sql = "SELECT rowid FROM inconsistencies WHERE ended_up < ?1 ORDER BY rowid LIMIT ?2";
     db.prepare_cached(sql)?.query_map(params![before, to_i64(CHUNK as u64)], |row| row.get(0))?.collect()
 }
 

@@ -31,6 +31,9 @@ pub(super) fn of_event(event: &Event, data: &Value, before: Option<&Value>, pick
             .to_owned(),
         "order.finalized" => "orders.final_after has passed since the close, and no report came".to_owned(),
         "order.unknown_end" => "an end report that belongs to no order: acknowledged, kept, told once".to_owned(),
+        "consistency.repaired" if !data["order_no"].is_null() => {
+            "the order was open and its port did not exist: it has one again, and the rules go on".to_owned()
+        }
         "consistency.repaired" => "what charged without an order still did after orders.end_report_grace: it is \
                                    stopped, or only told with orders.unknown_session = \"watch\""
             .to_owned(),

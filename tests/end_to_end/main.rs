@@ -6,14 +6,17 @@
 mod support;
 
 mod bytes;
+mod consistency;
 mod frames;
 mod orders;
 mod presence;
 mod process;
 mod restarts;
 mod scaled;
+mod scenes;
 mod starts;
 mod stops;
+mod stuck;
 
 use serde_json::Value;
 

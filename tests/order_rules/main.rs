@@ -6,6 +6,7 @@
 mod anything;
 mod figures;
 mod held;
+mod issues;
 mod later_truth;
 mod reports;
 mod sessions;
@@ -23,8 +24,8 @@ use chargegate::ids::{
 };
 use chargegate::order::{EndReason, Flag, Order, OrderStatus, Plan, PowerTier, Settlement, Source};
 use chargegate::port::{
-    Answered, Case, Desk, Dirty, Downtime, Effect, Figures, Names, OrderEvent, Outcome, Port, PortStatus, Reach,
-    Reading, Refusal, Report, ReportFate, Terms,
+    Answered, Case, Desk, Dirty, Downtime, Effect, Figures, IssueType, Names, OrderEvent, Outcome, Port, PortStatus,
+    Reach, Reading, Refusal, Report, ReportFate, Terms,
 };
 use chargegate::sim::Random;
 

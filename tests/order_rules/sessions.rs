@@ -36,7 +36,7 @@ fn any_other_session_is_asked_about_and_stopped_after_the_grace_or_only_told() {
         scene.shows(0xb0, 888, 1, 1, To::Question);
         scene.shows(0xb0, 888, 1, 1, To::Question);
         assert_eq!(scene.sent_stops().len(), count);
-        let told = scene.effects.iter().filter(|effect| matches!(effect, Effect::Repaired { .. })).count();
+        let told = scene.effects.iter().filter(|effect| matches!(effect, Effect::Repaired(_))).count();
         assert_eq!(told, 1, "once");
     }
 }
@@ -231,7 +231,7 @@ fn what_charges_after_a_cancelled_start_is_stopped_by_the_starts_own_stop() {
         assert_eq!(scene.sent_stops().len(), round);
         scene.stop_answered(false);
     }
-    assert!(!scene.effects.iter().any(|effect| matches!(effect, Effect::Repaired { .. })));
+    assert!(!scene.effects.iter().any(|effect| matches!(effect, Effect::Repaired(_))));
 }
 
 #[test]

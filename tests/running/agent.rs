@@ -108,9 +108,13 @@ impl Agent {
         find(&said).unwrap_or_else(|| panic!("never said {text:?}: {:#?}", said.lines))
     }
 
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Asks it to end.
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
     pub fn kill(mut self) {

@@ -1,5 +1,5 @@
-//! A device that does as the protocol says: answers starts, shows what its ports do, and repeats an end report until it
-//! is acknowledged, over any number of connections.
+//! A device that does as the protocol says: answers starts and stops, shows what its ports do, and repeats an end report
+//! until it is acknowledged, over any number of connections; if wanted, once more after that.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -38,13 +38,24 @@ pub struct Device {
     next_number: u16,
     reports: VecDeque<Ended>,
     reported: Option<Instant>,
+    /// One that was acknowledged, and goes out once more.
+    again: Option<Ended>,
     heartbeat: Option<Instant>,
+    shown: Option<Instant>,
     /// Every report that it began to send.
     pub sent: Vec<Ended>,
     /// Those of them that it was told are received.
     pub acknowledged: Vec<Ended>,
     /// How long its orders run.
     pub runs_for: fn(u16) -> Duration,
+    /// Beside each change it shows its ports so often.
+    pub shows_every: Duration,
+    /// It repeats one in so many of the reports that were acknowledged; none when 0.
+    pub repeats_one_in: usize,
+    /// Repetitions that were acknowledged as well.
+    pub repeated: u64,
+    /// Statuses that it sent.
+    pub statuses: u64,
 }
 
 /// How long it waits for an acknowledgement before it connects anew and repeats. On the same connection it would not
@@ -61,10 +72,16 @@ impl Device {
             next_number: 1,
             reports: VecDeque::new(),
             reported: None,
+            again: None,
             heartbeat: None,
+            shown: None,
             sent: Vec::new(),
             acknowledged: Vec::new(),
             runs_for: |_| Duration::from_secs(3600),
+            shows_every: Duration::from_secs(3600),
+            repeats_one_in: 0,
+            repeated: 0,
+            statuses: 0,
         }
     }
 
@@ -89,7 +106,7 @@ impl Device {
 
     /// Nothing charges and nothing waits to be acknowledged.
     pub fn is_done(&self) -> bool {
-        self.reports.is_empty() && self.outlets.iter().all(|outlet| outlet.number.is_none())
+        self.reports.is_empty() && self.again.is_none() && self.outlets.iter().all(|outlet| outlet.number.is_none())
     }
 
     /// Lives for a few milliseconds: connects, reads, answers, ends what is over, repeats what is not acknowledged.
@@ -123,6 +140,9 @@ impl Device {
         if self.heartbeat.is_none_or(|last| last.elapsed() > Duration::from_secs(1)) {
             self.heartbeat();
         }
+        if self.shown.is_none_or(|last| last.elapsed() > self.shows_every) {
+            self.show();
+        }
     }
 
     fn connect(&mut self) -> bool {
@@ -144,6 +164,8 @@ impl Device {
     }
 
     fn show(&mut self) {
+        self.shown = Some(now());
+        self.statuses += 1;
         let status = self.status();
         self.say(&Uplink::Status(StatusReport::of(status)), MessageId(0));
     }
@@ -215,10 +237,18 @@ impl Device {
                 self.say(&Uplink::QueryAnswer(QueryAnswer { status, under_1d: false }), id);
             }
             // It names the socket alone: one report is under way at a time.
-            Downlink::EndAck(ack) if ack.result.ok() && self.reported.take().is_some() => {
-                self.acknowledged.extend(self.reports.pop_front());
-            }
+            Downlink::EndAck(ack) if ack.result.ok() && self.reported.take().is_some() => self.acknowledged(),
             _ => {}
+        }
+    }
+
+    fn acknowledged(&mut self) {
+        if self.again.take().is_some() {
+            self.repeated += 1;
+        } else if let Some(ended) = self.reports.pop_front() {
+            self.acknowledged.push(ended);
+            let repeats = self.repeats_one_in > 0 && self.acknowledged.len().is_multiple_of(self.repeats_one_in);
+            self.again = repeats.then_some(ended);
         }
     }
 
@@ -237,14 +267,14 @@ impl Device {
     }
 
     fn repeat(&mut self) {
-        let Some(ended) = self.reports.front().copied() else { return };
+        let Some(ended) = self.again.or(self.reports.front().copied()) else { return };
         if self.reported.is_some_and(|last| last.elapsed() > PATIENT_FOR) {
             self.stream = None;
         }
         if self.stream.is_none() || self.reported.is_some() {
             return;
         }
-        if self.sent.last() != Some(&ended) {
+        if self.again.is_none() && self.sent.last() != Some(&ended) {
             self.sent.push(ended);
         }
         self.reported = Some(now());

@@ -9,9 +9,10 @@ use chargegate::device::{Device, Socket};
 use chargegate::ids::{BusinessNo, DeviceId, MessageId, OrderNo, PortKey, PortNo, SocketNo, WattHours};
 use chargegate::order::{Order, OrderStatus, Settlement, Source, StartCourse};
 use chargegate::port::state::{Hold, Memory, Port};
+use chargegate::port::{Issue, IssueType};
 use chargegate::store::{
-    ClockQuality, CommandRow, CommandSource, Direction, FrameVerdict, JournalRow, NewEvent, Sending, SendingKind,
-    Settings, Severity, Store, Stream, Subject,
+    ClockQuality, CommandRow, CommandSource, Direction, FrameVerdict, Inconsistency, JournalRow, NewEvent, Sending,
+    SendingKind, Settings, Severity, Store, Stream, Subject,
 };
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -124,6 +125,20 @@ fn order(no: u64) -> Order {
     order
 }
 
+/// Every third one lasts.
+fn inconsistency(no: u64) -> Inconsistency {
+    let lonely = no.is_multiple_of(2);
+    let kind = if lonely { IssueType::LonelyChargingPort } else { IssueType::OrderPortMismatch };
+    let order_no = OrderNo::new(&format!("order-{no:05}")).filter(|_| !lonely);
+    Inconsistency {
+        port: port_key(no),
+        issue: Issue { kind, order_no },
+        began: (WALL, UpTime(1000 + no)),
+        late: UpTime(1080 + no),
+        ended: (!no.is_multiple_of(3)).then_some((WALL, UpTime(2000 + no))),
+    }
+}
+
 fn make() -> Vec<u8> {
     let place = Place::empty();
     let mut store = place.open();
@@ -196,6 +211,9 @@ fn make() -> Vec<u8> {
             };
             store.put_sending(&sending).unwrap();
         }
+        if no % 25 == 0 {
+            store.put_inconsistency(&inconsistency(no / 25)).unwrap();
+        }
         if no <= 400 {
             let subject = Subject { device: Some(device_id(no)), ..Subject::default() };
             store.raise_alert("port_fault", Severity::Warning, subject, WALL, &json!({ "no": no })).unwrap();
@@ -217,8 +235,19 @@ fn make() -> Vec<u8> {
 }
 
 /// The tables whose rows are compared.
-pub const TABLES: [&str; 10] =
-    ["devices", "sockets", "ports", "orders", "sendings", "commands", "alerts", "outbox", "events", "journal"];
+pub const TABLES: [&str; 11] = [
+    "devices",
+    "sockets",
+    "ports",
+    "orders",
+    "sendings",
+    "commands",
+    "alerts",
+    "outbox",
+    "events",
+    "journal",
+    "inconsistencies",
+];
 
 /// Rows as text by table. Numbers and sums of events are left out: a new file has its own. So are the marks of ports.
 pub type Rows = BTreeMap<&'static str, BTreeSet<String>>;

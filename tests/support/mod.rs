@@ -34,14 +34,19 @@ pub fn needs(program: &str, package: &str) {
 }
 
 /// Waits until the condition gives something.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_within(DEADLINE, what, condition)
+}
+
+/// The same, for what takes its time.
+pub fn wait_within<T>(patience: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let watch = Stopwatch::start();
     let (_sender, tick) = channel::<()>();
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(watch.elapsed() < DEADLINE, "{what} does not come");
+        assert!(watch.elapsed() < patience, "{what} does not come");
         // Nobody sends: the time-out is the pause.
         let _ = tick.recv_timeout(Duration::from_millis(5));
     }

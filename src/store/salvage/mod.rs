@@ -167,13 +167,14 @@ impl Old {
         old.highest_known = lost == 0;
         let mut short = Vec::new();
         for table in TABLES {
+            let Some(&root) = roots.get(table.name) else { continue };
             if table.name == "journal" && !with_journal {
                 old.tallies.entry(table.name).or_default().pages = 1;
                 continue;
             }
             let filler = Filler::new(db, table)?;
             let tally = old.tallies.entry(table.name).or_default();
-            tally.pages = forest.walk(root(table.name), &mut |row| {
+            tally.pages = forest.walk(root, &mut |row| {
                 let kept = filler.take(row)?;
                 *(if kept { &mut tally.kept } else { &mut tally.left_out }) += 1;
                 Ok(())
@@ -369,23 +370,28 @@ fn put_out(db: &Connection, stream: Stream, seq: u64, event: i64) -> rusqlite::R
     db.prepare_cached("UPDATE outbox SET crc = ?2 WHERE id = ?1")?.execute((id, sum)).map(drop)
 }
 
-/// Where the trees begin: as the schema of the damaged file says; what it does not say, as in a new file, since trees
-/// stay where they began.
+/// Where the trees begin: as the schema of the damaged file says. What a damaged schema does not say, as in a new file,
+/// since trees stay where they began; what a whole one does not say, an older version did not have.
 fn roots(db: &Connection, forest: &mut Forest<'_>) -> rusqlite::Result<BTreeMap<String, u32>> {
     let mut roots: BTreeMap<String, u32> = db
         .prepare("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    forest.walk(1, &mut |row| {
+    let mut found = BTreeSet::new();
+    let lost = forest.walk(1, &mut |row| {
         if let [Column::Text(kind), Column::Text(name), _, Column::Integer(root), ..] = row.values.as_slice()
             && kind == "table"
             && let Ok(root) = u32::try_from(*root)
             && row.sound
         {
             roots.insert(name.clone(), root);
+            found.insert(name.clone());
         }
         Ok(())
     })?;
+    if lost == 0 && found.contains("meta") {
+        roots.retain(|name, _| found.contains(name));
+    }
     Ok(roots)
 }
 

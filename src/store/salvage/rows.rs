@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 
 use super::tree::RawRow;
 use crate::store::row::{Columns, Sum};
-use crate::store::{alerts, commands, devices, events, journal, orders, ports};
+use crate::store::{alerts, commands, consistency, devices, events, journal, orders, ports};
 
 /// Tells whether the program can use a row.
 type Check = fn(&Row<'_>) -> rusqlite::Result<bool>;
@@ -40,6 +40,12 @@ pub(super) const TABLES: &[Table] = &[
     Table { name: "outbox", select: OUTBOX, check: outbox, has_sum: true },
     Table { name: "events", select: events::ALL, check: |row| Ok(events::event(row)?.intact), has_sum: true },
     Table { name: "journal", select: journal::ALL, check: |row| Ok(journal::entry(row)?.intact), has_sum: true },
+    Table {
+        name: "inconsistencies",
+        select: consistency::ALL,
+        check: |row| read(consistency::inconsistency(row)),
+        has_sum: false,
+    },
 ];
 
 const OUTBOX: &str = "SELECT id, created_at, crc, topic, stream, seq, payload FROM outbox";
