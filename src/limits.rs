@@ -65,6 +65,8 @@ pub const REPETITION_MS: u64 = 120_000;
 pub const NOTE_UP_TIME_MS: u64 = 60_000;
 /// A full disk is tried again so often.
 pub const FULL_RETRY_MS: u64 = 500;
+/// Commands that were answered while it was full and are noted when there is room.
+pub const COMMANDS_AGAIN: usize = 1024;
 /// Old rows are dropped so often.
 pub const RETENTION_MS: u64 = 3_600_000;
 /// A refusal of the same reason and subject is told so often.

@@ -8,7 +8,7 @@
 //! - `start`: a start and its answers. `status`: what a status proves. `stop`: the one stop of a port.
 //!   `report`: whose end report. `close`: closing, and later truth. `due`: what time asks.
 //! - `figures`: what is plausible, and the bounds. `claim`: another number, and what was paid. `again`: reports that
-//!   are read once more. `issue`: where port and order disagree.
+//!   are read once more. `issue`: where port and order disagree. `stands`: what a commit that failed cannot take back.
 //!
 //! What a port wants to know is derived ([`Desk::wants_question`]), never stored: nothing of it has to be
 //! restored after a restart.
@@ -21,6 +21,7 @@ pub mod effect;
 mod figures;
 mod issue;
 mod report;
+mod stands;
 mod start;
 pub mod state;
 mod status;

@@ -282,7 +282,7 @@ impl Desk<'_> {
         self.hold_lingers();
     }
 
-    fn fail_start(&mut self, index: usize, reason: EndReason) {
+    pub(super) fn fail_start(&mut self, index: usize, reason: EndReason) {
         let (wall, up) = self.at();
         for kept in self.take_kept() {
             self.effects.push(unknown_end(&kept.report));

@@ -131,7 +131,7 @@ impl Desk<'_> {
         later.is_empty() || shows_own || mutants::off(Mutant::StopOwnNumber)
     }
 
-    fn stop_slot(&self) -> Option<&Stop> {
+    pub(super) fn stop_slot(&self) -> Option<&Stop> {
         self.case.memory().and_then(|memory| memory.stop.as_ref())
     }
 

@@ -79,12 +79,9 @@ impl Site {
 
     /// A repetition gets the same reply and has no second effect, or waits for the one under way.
     fn is_repetition(&mut self, client: ClientId, request: &Request) -> Result<bool, Fatal> {
-        let Some(known) = fatal(self.store.command(&request.id))? else {
-            // One whose row the full disk took back may still be under way.
-            let Some(clients) = self.waiting.get_mut(&request.id) else { return Ok(false) };
-            clients.push(client);
-            return Ok(true);
-        };
+        let noted = self.keeping.commands.get(&request.id).cloned();
+        let known = if noted.is_some() { noted } else { fatal(self.store.command(&request.id))? };
+        let Some(known) = known else { return Ok(false) };
         if known.payload != request.payload() {
             let problem = Problem::of(Code::OutOfRange, "id", "this id was used for another command; give a new one");
             self.ready.reply(client, Reply::rejected(Some(&request.id), problem).to_line().as_bytes());
@@ -110,6 +107,7 @@ impl Site {
             order_no: None,
         };
         let noted = self.store.put_command(&row);
+        self.keeping.commands.insert(row.id.clone(), row);
         self.kept(noted).map(drop)
     }
 
@@ -122,6 +120,10 @@ impl Site {
         _now: Now,
     ) -> Result<(), Fatal> {
         let line = reply.to_line();
+        if let Some(row) = self.keeping.commands.get_mut(id) {
+            row.reply = Some(line.clone());
+            row.order_no = reply.order_no.clone().or_else(|| row.order_no.take());
+        }
         let kept = self.store.set_reply(id, &line, reply.order_no.as_ref());
         self.kept(kept)?;
         for client in self.waiting.remove(id).unwrap_or_default() {
@@ -351,6 +353,7 @@ impl Site {
         json!({ "socket": socket_data(&node.record, node.record.online, node.is_enabled()), "ports": ports })
     }
 
+    /// Nobody will answer this command, a query or a stop.
     pub(super) fn query_failed(&mut self, id: &str, code: Code, now: Now) -> Result<(), Fatal> {
         let message = match code {
             Code::DeviceOffline => "the device went offline before it answered",
@@ -428,6 +431,7 @@ impl Site {
     fn forget_device(&mut self, device: DeviceId, now: Now) -> Result<(), Fatal> {
         for socket in self.sockets_of(device) {
             for key in self.ports_of(device, socket) {
+                self.end_stop_of(key, now)?;
                 self.write_closed_orders(key)?;
                 self.dues.set(super::dues::Due::Port(key), None, now.up);
                 // Nobody is left who could obey.
@@ -452,6 +456,15 @@ impl Site {
         self.kept(removed).map(drop)
     }
 
+    fn end_stop_of(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
+        let memory = self.case_mut(key).and_then(|case| case.port.memory.as_mut());
+        let stop = memory.and_then(|memory| memory.stop.take());
+        for id in stop.map_or_else(Vec::new, |stop| stop.commands) {
+            self.query_failed(&id, Code::DeviceOffline, now)?;
+        }
+        Ok(())
+    }
+
     /// Orders that this turn changed are written before their port is forgotten.
     fn write_closed_orders(&mut self, key: PortKey) -> Result<(), Fatal> {
         let written = self.write_case(key);
@@ -461,12 +474,18 @@ impl Site {
     /// Commands of the last run that nobody will answer any more.
     pub(super) fn end_commands_of_the_last_run(&mut self, now: Now) -> Result<(), Fatal> {
         for id in fatal(self.store.commands_under_way())? {
-            if !self.is_under_way(&id) {
+            if !self.waits_on(&id) && !self.keeping.commands.contains_key(&id) {
                 let problem = Problem::new(Code::NoAnswer, "the agent was restarted before the answer came");
                 self.finish_command(&id, &Reply::failed(&id, problem), WhenFull::Give, now)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether something is on its way that will answer this command.
+    pub(super) fn waits_on(&self, id: &str) -> bool {
+        let mut queries = self.asks.values().flat_map(|ask| &ask.queries);
+        queries.any(|query| query.command_id == id) || self.is_under_way(id)
     }
 
     fn is_under_way(&self, id: &str) -> bool {

@@ -54,7 +54,7 @@ impl Site {
         Ok(())
     }
 
-    fn stop_ignored(&mut self, key: PortKey, stops: u32, now: Now) -> Result<(), Fatal> {
+    pub(super) fn stop_ignored(&mut self, key: PortKey, stops: u32, now: Now) -> Result<(), Fatal> {
         let details = json!({ "stops": stops });
         let raised = self.raise(STOP_IGNORED, Severity::Critical, subject(key), now.wall, &details, now);
         self.kept(raised).map(drop)
@@ -68,6 +68,7 @@ impl Site {
 
     fn tell_order(&mut self, key: PortKey, what: OrderEvent, order_no: &OrderNo, now: Now) -> Result<(), Fatal> {
         let unset = self.clock_is_unset();
+        let level = self.keeping.level(log::Level::Info);
         let closes = matches!(what, OrderEvent::Closed);
         let verdict = if closes { self.verdict_of(key, order_no)? } else { None };
         let Some(case) = self.case_mut(key) else { return Ok(()) };
@@ -79,7 +80,7 @@ impl Site {
             entry.order.verdict = verdict;
         }
         let data = order_data(&entry.order);
-        log_order(what, &entry.order);
+        log_order(level, what, &entry.order);
         let unsettled = !entry.order.is_final && entry.order.settlement.is_some();
         self.tell(Stream::Order, what.word(), Some(key.device), Some(order_no), &data, now)?;
         if unsettled && !self.dues.is_set(Due::Finalize) {
@@ -224,10 +225,11 @@ fn problem(refusal: Refusal) -> Problem {
     Problem::new(refusal.into(), message)
 }
 
-fn log_order(what: OrderEvent, order: &Order) {
+fn log_order(level: log::Level, what: OrderEvent, order: &Order) {
     let reason = order.end_reason.map_or("-", crate::order::EndReason::word);
     let settlement = order.settlement.map_or("-", Settlement::word);
-    log::info!(
+    log::log!(
+        level,
         "{} order={} port={} number={:?} reason={reason} settlement={settlement} energy_wh={:?} minutes={:?}",
         what.word(),
         order.order_no,

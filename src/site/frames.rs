@@ -168,7 +168,10 @@ impl Site {
         let mut is_new = false;
         for extra in report.extras.iter().chain(of_sockets) {
             let room = self.strange_keys.len() < STRANGE_KEYS;
-            is_new |= room && self.strange_keys.insert((id, extra.key()));
+            if room && self.strange_keys.insert((id, extra.key())) {
+                is_new = true;
+                self.keeping.strange_keys.push((id, extra.key()));
+            }
         }
         is_new
     }

@@ -1,6 +1,6 @@
 //! What may only be said once it is durable: acknowledgements, starts, replies. They leave together after the commit.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::command::{Code, Problem, Reply};
 use crate::ids::PortKey;
@@ -9,18 +9,19 @@ use crate::turn::{ClientId, ConnId, Outputs};
 /// What becomes of a reply when the disk is full and the commit is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WhenFull {
-    /// It is given all the same: it tells what is, or what a stop did.
+    /// It is given all the same: it tells what is, or what a stop did. The outcome of a start alone waits on.
     Give,
     /// Nothing was done: `store_full`.
     Refuse,
 }
 
+/// A reply to one client.
 #[derive(Debug)]
-struct HeldReply {
-    client: ClientId,
-    id: String,
-    line: String,
-    when_full: WhenFull,
+pub(super) struct HeldReply {
+    pub(super) client: ClientId,
+    pub(super) id: String,
+    pub(super) line: String,
+    pub(super) when_full: WhenFull,
 }
 
 /// Waits for the next commit.
@@ -67,23 +68,15 @@ impl Held {
         }
     }
 
-    /// It was taken back: devices repeat, clients are told. Clients of commands under way are told as well.
-    pub(super) fn take_back(&mut self, waiting: BTreeMap<String, Vec<ClientId>>, ready: &mut Outputs) {
+    /// It was taken back: nothing goes out. What is to become of the replies, and the ports whose start was among it.
+    pub(super) fn take_back(&mut self) -> (Vec<HeldReply>, BTreeSet<PortKey>) {
         self.frames.clear();
-        self.starts.clear();
-        for reply in self.replies.drain(..) {
-            match reply.when_full {
-                WhenFull::Give => ready.reply(reply.client, reply.line.as_bytes()),
-                WhenFull::Refuse => ready.reply(reply.client, store_full(&reply.id).as_bytes()),
-            }
-        }
-        for (id, clients) in waiting {
-            clients.into_iter().for_each(|client| ready.reply(client, store_full(&id).as_bytes()));
-        }
+        (std::mem::take(&mut self.replies), self.starts.drain(..).collect())
     }
 }
 
-fn store_full(id: &str) -> String {
+/// The reply to a command that was taken back.
+pub(super) fn store_full(id: &str) -> String {
     let problem = Problem::new(Code::StoreFull, "the store is full: free some space on the gateway, then try again");
     Reply::rejected(Some(id), problem).to_line()
 }

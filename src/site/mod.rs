@@ -5,7 +5,7 @@
 //! world is the store, synchronously.
 //!
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
-//! - `persist`: the commit, the flush, and what a full disk takes back.
+//! - `persist`: the commit and the flush. `taken_back`: a full disk took a commit back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
 //! - `consistency`: how long order and port disagree. `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
@@ -21,6 +21,7 @@ mod persist;
 mod presence;
 pub mod redecode;
 mod refusals;
+mod taken_back;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -73,6 +74,10 @@ struct Quirks {
 }
 
 impl Quirks {
+    fn of_record(config: &Config, record: &Device) -> Self {
+        Self::of(config, record.model.as_deref().or(config.devices.default_model.as_deref()))
+    }
+
     fn of(config: &Config, model: Option<&str>) -> Self {
         let power_ceiling_w = config.power_ceiling_w(model);
         let model = config.model(model);
@@ -87,7 +92,7 @@ impl Quirks {
 
 impl Gateway {
     fn new(record: Device, config: &Config) -> Self {
-        let quirks = Quirks::of(config, record.model.as_deref().or(config.devices.default_model.as_deref()));
+        let quirks = Quirks::of_record(config, &record);
         Self { record, conn: None, quirks, seen: false, nodes: Vec::new() }
     }
 
@@ -415,7 +420,7 @@ impl Core for Site {
     }
 
     fn refused(&mut self, peer: IpAddr, why: Refused, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now)?;
+        self.judge_clock(now);
         let reason = match why {
             Refused::NotAllowed => refusals::Reason::NotAllowed,
             Refused::Limit => refusals::Reason::Limit,
@@ -424,7 +429,7 @@ impl Core for Site {
     }
 
     fn frame(&mut self, conn: ConnId, frame: &Frame<'_>, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now)?;
+        self.judge_clock(now);
         self.handle_frame(conn, frame, now)
     }
 
@@ -434,7 +439,7 @@ impl Core for Site {
     }
 
     fn disconnected(&mut self, conn: ConnId, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now)?;
+        self.judge_clock(now);
         let Some(session) = self.sessions.remove(&conn) else { return Ok(()) };
         match session.device {
             Some(device) if self.gateway(device).is_some_and(|gateway| gateway.conn == Some(conn)) => {
@@ -445,7 +450,7 @@ impl Core for Site {
     }
 
     fn command(&mut self, client: ClientId, line: &[u8], user: Option<u32>, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now)?;
+        self.judge_clock(now);
         self.handle_command(client, line, user, now)
     }
 
@@ -461,7 +466,7 @@ impl Core for Site {
     }
 
     fn timeout(&mut self, now: Now) -> Result<(), Fatal> {
-        self.judge_clock(now)?;
+        self.judge_clock(now);
         while let Some(due) = self.dues.take(now.up) {
             self.handle_due(due, now)?;
         }
@@ -490,12 +495,14 @@ impl Core for Site {
 }
 
 impl Site {
-    fn judge_clock(&mut self, now: Now) -> Result<(), Fatal> {
+    fn judge_clock(&mut self, now: Now) {
         let (newest, believed) = (self.trust.newest(), self.trust.is_believed());
         if let Some(step) = self.trust.judge(now) {
             log::info!("wall clock stepped by_ms={step} clock={}", self.trust.quality().word());
         }
-        if !believed && self.trust.is_believed() { self.clock_is_believed(newest, now) } else { Ok(()) }
+        if !believed && self.trust.is_believed() {
+            self.clock_is_believed(newest, now);
+        }
     }
 
     fn handle_due(&mut self, due: Due, now: Now) -> Result<(), Fatal> {

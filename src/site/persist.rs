@@ -1,6 +1,6 @@
-//! The commit, the flush, and what a full disk takes back (contract §5).
+//! The commit and the flush (contract §5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,10 +8,9 @@ use serde_json::{Value, json};
 use crate::clock::{Now, UpTime, WallTime};
 use crate::event::{ClockQuality, Stream};
 use crate::ids::{DeviceId, OrderNo, PortKey, SocketNo};
-use crate::limits::{FULL_RETRY_MS, NOTE_UP_TIME_MS, RETENTION_MS};
-use crate::port::state::Stop;
+use crate::limits::{NOTE_UP_TIME_MS, RETENTION_MS};
 use crate::port::{Dirty, Entry};
-use crate::store::{Direction, FrameVerdict, JournalRow, NewEvent, Severity, StoreError, Subject};
+use crate::store::{CommandRow, Direction, FrameVerdict, JournalRow, NewEvent, Severity, StoreError, Subject};
 use crate::turn::Fatal;
 
 use super::dues::Due;
@@ -26,19 +25,31 @@ const STORE_DAMAGED: &str = "store_damaged";
 #[derive(Debug, Default)]
 pub(super) struct Keeping {
     /// More than figures changed.
-    ports: BTreeSet<PortKey>,
-    sockets: BTreeSet<(DeviceId, SocketNo)>,
-    devices: BTreeSet<DeviceId>,
+    pub(super) ports: BTreeSet<PortKey>,
+    pub(super) sockets: BTreeSet<(DeviceId, SocketNo)>,
+    pub(super) devices: BTreeSet<DeviceId>,
     /// Only figures moved.
-    port_figures: BTreeSet<PortKey>,
+    pub(super) port_figures: BTreeSet<PortKey>,
     sockets_seen: BTreeSet<(DeviceId, SocketNo)>,
     devices_seen: BTreeSet<DeviceId>,
     flush: bool,
-    up_time: bool,
+    pub(super) up_time: bool,
     /// The disk was full at the last commit: when that began.
-    full_since: Option<WallTime>,
+    pub(super) full_since: Option<WallTime>,
     /// Not tried again before the retry.
-    rests: bool,
+    pub(super) rests: bool,
+    /// Forgotten since the last commit.
+    pub(super) removed: BTreeSet<DeviceId>,
+    /// Commands that were noted since the last commit.
+    pub(super) commands: BTreeMap<String, CommandRow>,
+    /// Of these, the ones that a full disk took back and that hold all the same: to be noted again.
+    pub(super) commands_again: BTreeSet<String>,
+    /// Sockets whose statuses were answered and then taken back: asked as soon as there is room.
+    pub(super) to_ask: BTreeSet<(DeviceId, SocketNo)>,
+    /// Keys that were strange for the first time since the last commit.
+    pub(super) strange_keys: Vec<(DeviceId, u8)>,
+    /// When the agent was down, which is still to be kept.
+    downtime: bool,
     /// Up-time that was last noted.
     noted: UpTime,
     /// The store was started anew, which is still to be told.
@@ -76,6 +87,11 @@ impl Keeping {
         self.full_since.is_some()
     }
 
+    /// What is told anew with each try of a full disk is no news in the log.
+    pub(super) const fn level(&self, level: log::Level) -> log::Level {
+        if self.is_full() { log::Level::Debug } else { level }
+    }
+
     /// Ports with more than figures to write.
     pub(super) fn touched_ports(&self) -> impl Iterator<Item = PortKey> {
         self.ports.iter().copied()
@@ -83,12 +99,18 @@ impl Keeping {
 
     /// A device is removed: nothing of it is written any more.
     pub(super) fn forget(&mut self, device: DeviceId) {
+        self.removed.insert(device);
         self.devices.remove(&device);
         self.devices_seen.remove(&device);
         self.sockets.retain(|(id, _)| *id != device);
         self.sockets_seen.retain(|(id, _)| *id != device);
         self.ports.retain(|key| key.device != device);
         self.port_figures.retain(|key| key.device != device);
+    }
+
+    /// When the agent was down goes with the next commit.
+    pub(super) const fn note_downtime(&mut self) {
+        self.downtime = true;
     }
 
     /// What the store has to tell of itself goes with the next commit.
@@ -101,12 +123,6 @@ impl Keeping {
     }
 }
 
-/// A stop that is under way although nothing of it could be kept: stops wait for nothing.
-struct Unkept {
-    key: PortKey,
-    stop: Stop,
-}
-
 impl Site {
     pub(super) fn commit_is_wanted(&self) -> bool {
         let wanted = self.store.in_transaction()
@@ -116,6 +132,7 @@ impl Site {
             || self.keeping.flush
             || self.keeping.up_time
             || self.keeping.damage.is_some()
+            || self.keeping.downtime
             || self.keeping.full_since.is_some();
         wanted && !self.keeping.rests
     }
@@ -154,7 +171,7 @@ impl Site {
         match written {
             Ok(_) => {
                 self.committed(now);
-                Ok(())
+                self.ask_what_was_taken_back(now)
             }
             Err(error) if error.passes() => self.take_back(&error, now),
             Err(error) => Err(Fatal(format!("store: {error}"))),
@@ -177,6 +194,14 @@ impl Site {
             self.clear(STORE_DAMAGED, Subject::default(), now)?;
             self.raise(STORE_DAMAGED, Severity::Critical, Subject::default(), now.wall, &details, now)?;
             self.store.damage_told()?;
+        }
+        if self.keeping.downtime {
+            self.store.set_downtime(&self.downtime)?;
+        }
+        for id in &self.keeping.commands_again {
+            if let Some(row) = self.keeping.commands.get(id) {
+                self.store.put_command(row)?;
+            }
         }
         for id in &self.keeping.devices {
             if let Some(gateway) = self.devices.get(id) {
@@ -251,6 +276,12 @@ impl Site {
         self.keeping.sockets.clear();
         self.keeping.devices.clear();
         self.keeping.damage = None;
+        self.keeping.downtime = false;
+        self.keeping.removed.clear();
+        self.keeping.commands.clear();
+        self.keeping.commands_again.clear();
+        self.keeping.strange_keys.clear();
+        self.refusals.are_kept();
         if std::mem::take(&mut self.keeping.flush) {
             written.append(&mut self.keeping.port_figures);
             self.last_seen_is_written();
@@ -293,157 +324,6 @@ impl Site {
         let noted = self.keeping.noted.after(Duration::from_millis(NOTE_UP_TIME_MS));
         let at = (!self.counting.is_empty()).then(|| noted.max(now.up));
         self.dues.set(Due::NoteUpTime, at, now.up);
-    }
-
-    /// The disk is full: nothing that waited goes out, what was touched is read again, figures not yet flushed stay.
-    fn take_back(&mut self, error: &StoreError, now: Now) -> Result<(), Fatal> {
-        if self.keeping.full_since.is_none() {
-            log::error!("{error}: nothing is acknowledged until there is room; free some space");
-            self.keeping.full_since = Some(now.wall);
-        }
-        log::debug!("commit taken back");
-        fatal(self.store.rollback())?;
-        self.make_room()?;
-        let under_way = self.commands_taken_back()?;
-        self.held.take_back(under_way, &mut self.ready);
-        self.read_again(now)?;
-        self.keeping.up_time = false;
-        self.keeping.rests = true;
-        let retry = now.up.after(Duration::from_millis(FULL_RETRY_MS));
-        self.dues.set(Due::FullRetry, Some(retry), now.up);
-        Ok(())
-    }
-
-    /// At its quota the file has room inside: the oldest frames give way.
-    fn make_room(&mut self) -> Result<(), Fatal> {
-        let made = self.store.make_room().and_then(|_| self.store.commit());
-        match made {
-            Ok(_) => Ok(()),
-            Err(error) if error.passes() => fatal(self.store.rollback()),
-            Err(error) => Err(Fatal(format!("store: {error}"))),
-        }
-    }
-
-    /// Commands that wait for a reply although their row was taken back, stops aside: those are under way.
-    fn commands_taken_back(&mut self) -> Result<std::collections::BTreeMap<String, Vec<crate::turn::ClientId>>, Fatal> {
-        let mut taken_back = std::collections::BTreeMap::new();
-        let stops = self.stops_under_way();
-        let ids: Vec<String> = self.waiting.keys().filter(|id| !stops.contains(*id)).cloned().collect();
-        for id in ids {
-            if fatal(self.store.command(&id))?.is_none()
-                && let Some(clients) = self.waiting.remove(&id)
-            {
-                taken_back.insert(id, clients);
-            }
-        }
-        Ok(taken_back)
-    }
-
-    fn stops_under_way(&self) -> BTreeSet<String> {
-        let cases = self.devices.values().flat_map(|gateway| &gateway.nodes).flat_map(|node| &node.cases);
-        let stops = cases.filter_map(|case| case.port.memory.as_ref()?.stop.as_ref());
-        stops.flat_map(|stop| stop.commands.iter().cloned()).collect()
-    }
-
-    fn read_again(&mut self, now: Now) -> Result<(), Fatal> {
-        for id in std::mem::take(&mut self.keeping.devices) {
-            self.read_device_again(id)?;
-        }
-        for (id, socket) in std::mem::take(&mut self.keeping.sockets) {
-            self.read_socket_again(id, socket)?;
-        }
-        for key in std::mem::take(&mut self.keeping.ports) {
-            self.read_port_again(key, now)?;
-        }
-        Ok(())
-    }
-
-    fn read_device_again(&mut self, id: DeviceId) -> Result<(), Fatal> {
-        let kept = fatal(self.store.device(id))?;
-        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
-        match kept {
-            Some(record) => {
-                let (heard, last_seen) = (gateway.record.heard, gateway.record.last_seen);
-                gateway.record = crate::device::Device { heard, last_seen, ..record };
-                // It stays to be written: whether it is online is known here, not in the store.
-                gateway.record.online = gateway.conn.is_some();
-            }
-            None => {
-                // Its registration was taken back: the next frame registers it again.
-                self.devices.remove(&id);
-                self.watch.forget(id);
-                self.asks.retain(|(device, _), _| *device != id);
-                self.sessions
-                    .values_mut()
-                    .filter(|session| session.device == Some(id))
-                    .for_each(|session| session.device = None);
-            }
-        }
-        Ok(())
-    }
-
-    fn read_socket_again(&mut self, id: DeviceId, socket: SocketNo) -> Result<(), Fatal> {
-        let kept = fatal(self.store.socket(id, socket))?;
-        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
-        match kept {
-            Some(record) => {
-                if let Some(node) = gateway.node_mut(socket) {
-                    let (heard, last_seen) = (node.record.heard, node.record.last_seen);
-                    node.record = crate::device::Socket { heard, last_seen, ..record };
-                }
-            }
-            None => gateway.nodes.retain(|node| node.record.no != socket),
-        }
-        Ok(())
-    }
-
-    fn read_port_again(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
-        let Some(case) = self.case_mut(key) else { return Ok(()) };
-        let figures: Vec<Entry> = case.orders.iter().filter(|entry| entry.dirty == Dirty::Figures).cloned().collect();
-        let shown = case.port.clone();
-        let unkept = shown.memory.as_ref().and_then(|memory| memory.stop.clone()).map(|stop| Unkept { key, stop });
-        let kept = fatal(self.store.port(key))?;
-        let Some(kept) = kept else {
-            if let Some(node) = self.devices.get_mut(&key.device).and_then(|gateway| gateway.node_mut(key.socket)) {
-                node.cases.retain(|case| case.port.key != key);
-            }
-            self.dues.set(Due::Port(key), None, now.up);
-            return Ok(());
-        };
-        let orders = fatal(self.store.orders_of_port(key, &[], now.up))?;
-        let Some(case) = self.case_mut(key) else { return Ok(()) };
-        case.port = kept;
-        case.port.figures = shown.figures;
-        case.port.updated_at = shown.updated_at;
-        case.port.updated_up = shown.updated_up;
-        case.orders.clear();
-        case.take_in(orders);
-        for Entry { order: moved, .. } in figures {
-            if let Some(entry) = case.orders.iter_mut().find(|entry| entry.order.serial == moved.serial) {
-                entry.order.take_figures_of(&moved);
-                entry.dirty = Dirty::Figures;
-            }
-        }
-        case.dirty = Dirty::Figures;
-        if let Some(unkept) = unkept {
-            self.go_on_with(unkept);
-        }
-        self.keeping.port_figures.insert(key);
-        self.figures_moved(now);
-        self.dues.set(Due::Port(key), Some(now.up), now.up);
-        Ok(())
-    }
-
-    /// A stop under way goes on in memory alone; it is kept as soon as that works.
-    fn go_on_with(&mut self, Unkept { key, stop }: Unkept) {
-        if let Some(case) = self.case_mut(key) {
-            let memory = case.port.memory.get_or_insert_default();
-            if memory.stop.as_ref() != Some(&stop) {
-                memory.stop = Some(stop);
-                case.dirty = Dirty::Whole;
-                self.keeping.ports.insert(key);
-            }
-        }
     }
 
     /// Tells the cloud: the event stands in the transaction of what it tells.
@@ -502,7 +382,8 @@ impl Site {
     ) -> Result<(), StoreError> {
         let raised = self.store.raise_alert(rule, severity, subject, at, details)?;
         let Some(id) = raised else { return Ok(()) };
-        log::warn!("alert raised rule={rule} id={id} device={:?}", subject.device);
+        let level = self.keeping.level(log::Level::Warn);
+        log::log!(level, "alert raised rule={rule} id={id} device={:?}", subject.device);
         let alert = self.store.alert(id)?;
         self.tell_alert("alert.raised", alert, now)
     }
@@ -511,7 +392,8 @@ impl Site {
     pub(super) fn clear(&mut self, rule: &str, subject: Subject, now: Now) -> Result<(), StoreError> {
         let cleared = self.store.clear_alert(rule, subject, now)?;
         if cleared.is_some() {
-            log::info!("alert cleared rule={rule} device={:?}", subject.device);
+            let level = self.keeping.level(log::Level::Info);
+            log::log!(level, "alert cleared rule={rule} device={:?}", subject.device);
         }
         self.tell_alert("alert.cleared", cleared, now)
     }

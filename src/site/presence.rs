@@ -29,7 +29,7 @@ fn away_since((before, up): (WallTime, UpTime), now: Now) -> Duration {
 impl Site {
     /// Everything as the store has it; what was under way is taken up.
     pub(super) fn restore(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
-        self.note_downtime(newest, now)?;
+        self.note_downtime(newest, now);
         self.keeping.tell_damage(fatal(self.store.damage())?);
         for record in fatal(self.store.devices())? {
             if record.online {
@@ -62,34 +62,26 @@ impl Site {
     }
 
     /// Down time counts where real time does, when the clock can be believed at both ends. `newest` was believed last.
-    fn note_downtime(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
+    fn note_downtime(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) {
         if now.up == UpTime(0) {
-            return Ok(());
+            return;
         }
         // With another restart meanwhile, the clock tells how long both took, and nobody how long each.
         let newest = newest.filter(|(_, up)| self.trust.is_believed() && self.downtime.unknown_after(*up) == 0);
         let away = newest.map(|newest| away_since(newest, now));
         if away.is_some_and(|away| away < Duration::from_secs(1)) {
-            return Ok(());
+            return;
         }
         let reach = UpTime(now.up.0.saturating_sub(crate::limits::REPORT_MATCHES_FOR_MS));
         self.downtime.note(now.up, away, reach);
-        self.keep_downtime()
-    }
-
-    fn keep_downtime(&mut self) -> Result<(), Fatal> {
-        let noted = self.store.set_downtime(&self.downtime);
-        self.kept(noted).map(drop)
+        self.keeping.note_downtime();
     }
 
     /// The clock is believed again: how long the agent was down before this start can be told now.
-    pub(super) fn clock_is_believed(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
-        match newest.filter(|(_, up)| self.downtime.unknown_after(*up) == 1) {
-            Some(newest) => {
-                self.downtime.is_known(self.started, away_since(newest, now));
-                self.keep_downtime()
-            }
-            None => Ok(()),
+    pub(super) fn clock_is_believed(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) {
+        if let Some(newest) = newest.filter(|(_, up)| self.downtime.unknown_after(*up) == 1) {
+            self.downtime.is_known(self.started, away_since(newest, now));
+            self.keeping.note_downtime();
         }
     }
 
@@ -116,17 +108,20 @@ impl Site {
         self.plan_finalize(now)
     }
 
-    /// Alerts whose condition was gone when the last run ended, or went with it, clear after the usual time.
-    fn take_up_alerts(&mut self, now: Now) -> Result<(), Fatal> {
+    /// Alerts whose condition is gone clear after the usual time: it went while or before the last run ended, or in a
+    /// turn that was taken back.
+    pub(super) fn take_up_alerts(&mut self, now: Now) -> Result<(), Fatal> {
         let clear_at = now.up.after(self.config.alerts.clear_after);
         for alert in fatal(self.store.open_alerts())? {
             let Subject { device, socket, port } = alert.subject;
             match (alert.rule.as_str(), device, socket, port) {
                 // That commits work is known once the first one has.
-                (STORE_FAILING, ..) => self.dues.set(Due::AlertClear, Some(clear_at), now.up),
+                (STORE_FAILING, ..) if !self.dues.is_set(Due::AlertClear) => {
+                    self.dues.set(Due::AlertClear, Some(clear_at), now.up);
+                }
                 (STOP_IGNORED, Some(device), Some(socket), Some(port)) => {
                     let key = PortKey { device, socket, port };
-                    if !self.ignores_stops(key) {
+                    if !self.ignores_stops(key) && !self.dues.is_set(Due::StopObeyed(key)) {
                         self.dues.set(Due::StopObeyed(key), Some(clear_at), now.up);
                     }
                 }
@@ -137,9 +132,13 @@ impl Site {
     }
 
     fn ignores_stops(&self, key: PortKey) -> bool {
+        self.stops_in_vain(key) >= self.config.alerts.stop_ignored
+    }
+
+    pub(super) fn stops_in_vain(&self, key: PortKey) -> u32 {
         let memory = self.case(key).and_then(|case| case.port.memory.as_ref());
         let stop = memory.and_then(|memory| memory.stop.as_ref());
-        stop.is_some_and(|stop| stop.in_vain >= self.config.alerts.stop_ignored)
+        stop.map_or(0, |stop| stop.in_vain)
     }
 
     /// A device speaks on this connection for the first time. Tells whether it may.
@@ -183,20 +182,20 @@ impl Site {
     pub(super) fn register(&mut self, id: DeviceId, now: Now) -> Result<(), Fatal> {
         log::info!("device registered device={id}");
         self.devices.insert(id, Box::new(Gateway::new(Device::new(id), &self.config)));
-        self.device_touched(id, true, now);
         self.judge_policies(id, now)?;
+        self.tell_registered(id, now)
+    }
+
+    pub(super) fn tell_registered(&mut self, id: DeviceId, now: Now) -> Result<(), Fatal> {
+        self.device_touched(id, true, now);
         self.tell(Stream::Device, "device.registered", Some(id), None, &device_event(Some(id), json!({})), now)
     }
 
     /// The first frame of a connection was answered: the device is back, its ports are asked about.
     pub(super) fn device_returned(&mut self, id: DeviceId, now: Now) -> Result<(), Fatal> {
         let unreturned = self.unreturned.remove(&id);
-        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
-        let was_online = std::mem::replace(&mut gateway.record.online, true);
-        if !was_online {
-            self.device_touched(id, true, now);
-            log::info!("device online device={id}");
-            self.tell(Stream::Device, "device.online", Some(id), None, &device_event(Some(id), json!({})), now)?;
+        if self.gateway(id).is_some_and(|gateway| !gateway.record.online) {
+            self.device_online(id, now)?;
         } else if unreturned {
             log::info!("device back device={id}");
         }
@@ -209,6 +208,24 @@ impl Site {
         Ok(())
     }
 
+    fn device_online(&mut self, id: DeviceId, now: Now) -> Result<(), Fatal> {
+        let Some(gateway) = self.devices.get_mut(&id) else { return Ok(()) };
+        gateway.record.online = true;
+        self.device_touched(id, true, now);
+        log::log!(self.keeping.level(log::Level::Info), "device online device={id}");
+        self.tell(Stream::Device, "device.online", Some(id), None, &device_event(Some(id), json!({})), now)
+    }
+
+    /// The record of a device was read again: whether it is there is known here, and told when that differs.
+    pub(super) fn judge_presence(&mut self, id: DeviceId, now: Now) -> Result<(), Fatal> {
+        let Some(gateway) = self.gateway(id) else { return Ok(()) };
+        match (gateway.conn.is_some(), gateway.record.online) {
+            (true, false) => self.device_online(id, now),
+            (false, true) if !self.unreturned.contains(&id) => self.device_offline(id, now),
+            _ => Ok(()),
+        }
+    }
+
     fn port_returned(&mut self, key: PortKey, now: Now) -> Result<(), Fatal> {
         if self.case(key).is_some_and(|case| case.port.memory.is_some()) {
             self.load_history(key, &[], now)?;
@@ -217,7 +234,7 @@ impl Site {
     }
 
     /// Each known socket is asked when its device returns.
-    fn ask_on_return(&mut self, id: DeviceId, socket: SocketNo, now: Now) -> Result<(), Fatal> {
+    pub(super) fn ask_on_return(&mut self, id: DeviceId, socket: SocketNo, now: Now) -> Result<(), Fatal> {
         let in_flight = self.asks.get(&(id, socket)).is_some_and(|ask| ask.question.is_some());
         if in_flight { Ok(()) } else { self.send_question(id, socket, now) }
     }
@@ -249,7 +266,7 @@ impl Site {
             }
         }
         if was_online {
-            log::info!("device offline device={id}");
+            log::log!(self.keeping.level(log::Level::Info), "device offline device={id}");
             self.device_touched(id, true, now);
             self.tell(Stream::Device, "device.offline", Some(id), None, &device_event(Some(id), json!({})), now)?;
         }
@@ -396,7 +413,7 @@ impl Site {
         now: Now,
     ) -> Result<(), Fatal> {
         let kind = if enabled { "device.enabled" } else { "device.disabled" };
-        log::info!("{kind} device={id} socket={socket:?}");
+        log::log!(self.keeping.level(log::Level::Info), "{kind} device={id} socket={socket:?}");
         let more = socket.map_or_else(|| json!({}), |socket| json!({ "socket": socket }));
         self.tell(Stream::Device, kind, Some(id), None, &device_event(Some(id), more), now)
     }

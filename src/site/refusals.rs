@@ -48,7 +48,27 @@ struct Counted {
 
 /// What was refused lately.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(BTreeMap<(Reason, Subject), Counted>);
+pub(super) struct Refusals {
+    counted: BTreeMap<(Reason, Subject), Counted>,
+    /// Told since the last commit.
+    told: Vec<Told>,
+}
+
+impl Refusals {
+    /// What was told is kept.
+    pub(super) fn are_kept(&mut self) {
+        self.told.clear();
+    }
+}
+
+/// As [`Site::tell_refusal`] takes it.
+#[derive(Debug)]
+struct Told {
+    reason: Reason,
+    device: Option<DeviceId>,
+    address: IpAddr,
+    count: u64,
+}
 
 impl Site {
     /// Counts a refusal and tells it, unless the same was told within the minute.
@@ -60,15 +80,15 @@ impl Site {
         now: Now,
     ) -> Result<(), Fatal> {
         let subject = device.map_or(Subject::Address(address), Subject::Device);
-        if let Some(counted) = self.refusals.0.get_mut(&(reason, subject)) {
+        if let Some(counted) = self.refusals.counted.get_mut(&(reason, subject)) {
             counted.since += 1;
             return Ok(());
         }
-        if self.refusals.0.len() >= REFUSALS_COUNTED {
+        if self.refusals.counted.len() >= REFUSALS_COUNTED {
             // Somebody tries many ids: one line tells as much as thousands.
             return Ok(());
         }
-        self.refusals.0.insert((reason, subject), Counted { device, address, told: now.up, since: 0 });
+        self.refusals.counted.insert((reason, subject), Counted { device, address, told: now.up, since: 0 });
         if !self.dues.is_set(Due::Refusals) {
             self.dues.set(Due::Refusals, Some(next_round(now)), now.up);
         }
@@ -79,7 +99,7 @@ impl Site {
     pub(super) fn tell_counted_refusals(&mut self, now: Now) -> Result<(), Fatal> {
         let over = |counted: &Counted| now.up.since(counted.told) >= Duration::from_millis(REFUSAL_TOLD_MS);
         let mut due = Vec::new();
-        self.refusals.0.retain(|(reason, _), counted| {
+        self.refusals.counted.retain(|(reason, _), counted| {
             if !over(counted) {
                 return true;
             }
@@ -94,9 +114,17 @@ impl Site {
         for (reason, device, address, count) in due {
             self.tell_refusal(reason, device, address, count, now)?;
         }
-        let next = self.refusals.0.values().map(|counted| counted.told).min();
+        let next = self.refusals.counted.values().map(|counted| counted.told).min();
         let next = next.map(|told| told.after(Duration::from_millis(REFUSAL_TOLD_MS)));
         self.dues.set(Due::Refusals, next, now.up);
+        Ok(())
+    }
+
+    /// What was told was taken back.
+    pub(super) fn tell_refusals_again(&mut self, now: Now) -> Result<(), Fatal> {
+        for Told { reason, device, address, count } in std::mem::take(&mut self.refusals.told) {
+            self.tell_refusal(reason, device, address, count, now)?;
+        }
         Ok(())
     }
 
@@ -108,7 +136,12 @@ impl Site {
         count: u64,
         now: Now,
     ) -> Result<(), Fatal> {
-        log::warn!("device refused reason={} device={device:?} address={address} count={count}", reason.word());
+        log::log!(
+            self.keeping.level(log::Level::Warn),
+            "device refused reason={} device={device:?} address={address} count={count}",
+            reason.word()
+        );
+        self.refusals.told.push(Told { reason, device, address, count });
         let more = json!({ "reason": reason.word(), "count": count, "address": address.to_string() });
         self.tell(Stream::Device, "device.refused", device, None, &device_event(device, more), now)
     }

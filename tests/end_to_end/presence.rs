@@ -252,6 +252,16 @@ fn a_removed_device_takes_the_alert_of_its_ignored_stops_along() {
 }
 
 #[test]
+fn a_stop_that_waits_for_a_device_that_is_removed_has_failed() {
+    let agent = Agent::start(FAST);
+    let mut device = Device::idle(&agent);
+    let client = agent.begin(json!({ "type": "stop_charge", "device": id(), "socket": 1, "port": 0 }));
+    device.expect_stop();
+    assert_eq!(code(&agent.command(json!({ "type": "remove_device", "device": id() }))).0, "done");
+    assert_eq!(code(&client.reply()), ("failed", "device_offline", None));
+}
+
+#[test]
 fn a_connection_that_says_nothing_holds_nobody_up() {
     let agent = Agent::start("[devices]\nheartbeat_interval = \"1s\"\noffline_after = \"2s\"\n");
     let silent = TcpStream::connect(agent.address).unwrap();

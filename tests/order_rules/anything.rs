@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 
 /// What was asked for and answered so far.
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Asked {
     commands: BTreeSet<String>,
     answered: BTreeMap<String, u32>,
@@ -37,6 +37,63 @@ fn no_sequence_of_inputs_breaks_what_always_holds() {
         }
         at_rest(&scene, seed, &asked);
     }
+}
+
+/// A disk is full now and then: what came since the last commit is taken back, and tried again.
+#[test]
+fn no_commit_that_is_taken_back_breaks_what_always_holds() {
+    for seed in 0..5000 {
+        let mut random = Random::new(seed);
+        let mut scene = Scene::idle();
+        scene.resumes = !random.once_in(4);
+        let mut asked = Asked::default();
+        let mut kept = (scene.commit(), asked.clone());
+        let mut unsent = false;
+        for place in 0..60 {
+            step(&mut scene, &mut random, &mut asked, place);
+            unsent |= scene.sent_starts() > 0;
+            check(&mut scene, seed, &mut asked);
+            scene.effects.clear();
+            if random.once_in(3) {
+                take_back(&mut scene, &mut asked, &kept, std::mem::take(&mut unsent));
+                check(&mut scene, seed, &mut asked);
+                scene.effects.clear();
+            } else if random.once_in(2) {
+                kept = (scene.commit(), asked.clone());
+                unsent = false;
+            }
+        }
+        if scene.reach != Reach::Online {
+            scene.returns();
+        }
+        for _ in 0..30 {
+            scene.run_unasked(2 * MINUTE);
+            scene.shows(0x80, 0, 0, 0, To::Question);
+            check(&mut scene, seed, &mut asked);
+            scene.effects.clear();
+        }
+        at_rest(&scene, seed, &asked);
+    }
+}
+
+/// Starts wait on for their reply, those that were not kept are refused, and so are stops of these; a stop that was
+/// answered is answered.
+fn take_back(scene: &mut Scene, asked: &mut Asked, (kept, before): &(Case, Asked), unsent: bool) {
+    let waits = |scene: &Scene| {
+        let stop = scene.case.port.memory.as_ref().and_then(|memory| memory.stop.clone());
+        stop.map_or_else(Vec::new, |stop| stop.commands)
+    };
+    let stops = waits(scene);
+    scene.take_back_with(kept, unsent);
+    let still = waits(scene);
+    asked.commands.retain(|command| {
+        let new_start = command.starts_with("start-") && !before.commands.contains(command);
+        !new_start && (still.contains(command) || !stops.contains(command))
+    });
+    asked.answered.retain(|command, _| !command.starts_with("start-"));
+    let starts = before.answered.iter().filter(|(command, _)| command.starts_with("start-"));
+    asked.answered.extend(starts.map(|(command, count)| (command.clone(), *count)));
+    asked.finals.clone_from(&before.finals);
 }
 
 /// Nobody waits, nothing is open, owed or kept, and each command was answered once.
@@ -129,6 +186,7 @@ fn check(scene: &mut Scene, seed: u64, asked: &mut Asked) {
             _ => {}
         }
     }
+    scene.effects.clear();
     for entry in &scene.case.orders {
         let order = &entry.order;
         assert!(order.status.is_open() || order.energy_max_wh >= order.energy_wh, "seed {seed}");

@@ -14,5 +14,6 @@ mod sessions;
 mod start;
 mod stop;
 mod stuck;
+mod taken_back;
 
 use scene::*;

@@ -328,7 +328,12 @@ impl Client {
 
     /// Whether none has come so far.
     pub fn waits(&self) -> bool {
-        self.lines.try_recv().is_err()
+        self.try_reply().is_none()
+    }
+
+    /// The next reply, if it has come.
+    pub fn try_reply(&self) -> Option<Value> {
+        self.lines.try_recv().ok()
     }
 }
 
@@ -419,6 +424,8 @@ impl Device {
                 Ok(0) => return None,
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                // A machine that was suspended meanwhile interrupts a read that has a deadline.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => panic!("nothing is heard: {error}"),
             };
             let mut bytes = &buffer[..length];
