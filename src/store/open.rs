@@ -167,6 +167,10 @@ const NEWEST_UP: &str = "
                coalesce((SELECT created_up FROM events ORDER BY rowid DESC LIMIT 1), 0),
                coalesce((SELECT created_up FROM commands ORDER BY rowid DESC LIMIT 1), 0),
                coalesce((SELECT max(updated_up) FROM ports), 0),
+               coalesce((SELECT max(max(ifnull(figures_up, 0), ifnull(start_last_up, 0))) FROM orders WHERE final = 0), 0),
+               coalesce((SELECT max(heard_up) FROM devices), 0),
+               coalesce((SELECT max(max(ifnull(heard_up, 0), ifnull(lost_up, 0))) FROM sockets), 0),
+               coalesce((SELECT max(sent_up) FROM sendings), 0),
                coalesce((SELECT max(max(late_up, ifnull(ended_up, 0))) FROM inconsistencies), 0))";
 
 pub(super) fn newest_up(db: &Connection) -> rusqlite::Result<UpTime> {

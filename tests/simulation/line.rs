@@ -88,6 +88,10 @@ impl Line {
         self.device.fault().is_none() && !(cuts || half_opens || delays || repeats)
     }
 
+    pub const fn is_slow_at_times(&self) -> bool {
+        self.weather.delays || self.weather.repeats
+    }
+
     pub fn connect(&mut self, conn: ConnId, now: u64) {
         self.wire = Some(Wire::new(conn, now));
         self.device.connected(now);

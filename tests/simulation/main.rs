@@ -2,13 +2,16 @@
 //! jump, a real store on a disk that fills, and an agent that is killed at any moment. A shadow knows what really
 //! happened at each socket, and checks after every step what must hold.
 //!
-//! `cargo test --test simulation -- --seeds 500` runs more days, `-- --seed 17` one of them again.
+//! `cargo test --test simulation -- --seeds 500` runs more days, `-- --seed 17` one of them again. With the feature
+//! `mutants` each rule is switched off in turn, and the days have to notice.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod checks;
 mod disk;
 mod line;
+#[cfg(feature = "mutants")]
+mod mutants;
 mod plans;
 mod shadow;
 mod wall;
@@ -39,9 +42,13 @@ fn main() -> ExitCode {
         let at = arguments.iter().position(|argument| argument == name)?;
         arguments.get(at + 1).and_then(|value| value.parse::<u64>().ok())
     };
+    #[cfg(feature = "mutants")]
+    if number("--seed").is_none() {
+        return mutants::run_all(number("--seeds").unwrap_or(mutants::SEEDS));
+    }
     if let Some(seed) = number("--seed") {
         let setting = if arguments.iter().any(|argument| argument == "--week") { Setting::WEEK } else { Setting::DAY };
-        World::new(seed, setting).run();
+        println!("{}", World::new(seed, setting).run());
         return ExitCode::SUCCESS;
     }
     run_all(number("--seeds").unwrap_or(SEEDS))
