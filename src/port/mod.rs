@@ -69,12 +69,18 @@ impl Downtime {
     }
 
     fn between(&self, from: UpTime, to: UpTime) -> impl Iterator<Item = Option<Duration>> {
-        self.0.iter().filter(move |(at, _)| *at >= from && *at < to).map(|(_, down)| *down)
+        // What happened at the moment of a restart happened after it: up-time goes on behind all that was kept.
+        self.0.iter().filter(move |(at, _)| *at > from && *at <= to).map(|(_, down)| *down)
     }
 
     /// Restarts after `since` that were noted without their length.
     pub fn unknown_after(&self, since: UpTime) -> usize {
         self.0.iter().filter(|(at, down)| *at > since && down.is_none()).count()
+    }
+
+    /// How long the restarts after `since` took, as far as it was noted.
+    pub fn known_after(&self, since: UpTime) -> Duration {
+        self.0.iter().filter(|(at, _)| *at > since).filter_map(|(_, down)| *down).sum()
     }
 
     /// The length of the restart at `at` is known now.

@@ -20,12 +20,6 @@ use super::persist::STORE_FAILING;
 use super::refusals::Reason;
 use super::{Gateway, Site, fatal};
 
-/// What passed since the clock was believed last, and that the agent was not up for.
-fn away_since((before, up): (WallTime, UpTime), now: Now) -> Duration {
-    let away = now.wall.0 - before.0 - i64::try_from(now.up.since(up).as_millis()).unwrap_or(0);
-    Duration::from_millis(u64::try_from(away).unwrap_or(0))
-}
-
 impl Site {
     /// Everything as the store has it; what was under way is taken up.
     pub(super) fn restore(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) -> Result<(), Fatal> {
@@ -68,7 +62,7 @@ impl Site {
         }
         // With another restart meanwhile, the clock tells how long both took, and nobody how long each.
         let newest = newest.filter(|(_, up)| self.trust.is_believed() && self.downtime.unknown_after(*up) == 0);
-        let away = newest.map(|newest| away_since(newest, now));
+        let away = newest.map(|newest| self.away_since(newest, now));
         if away.is_some_and(|away| away < Duration::from_secs(1)) {
             return;
         }
@@ -77,10 +71,17 @@ impl Site {
         self.keeping.note_downtime();
     }
 
+    /// What passed since the clock was believed last, that the agent was not up for, and that is not noted yet.
+    fn away_since(&self, (before, up): (WallTime, UpTime), now: Now) -> Duration {
+        let away = now.wall.0 - before.0 - i64::try_from(now.up.since(up).as_millis()).unwrap_or(0);
+        Duration::from_millis(u64::try_from(away).unwrap_or(0)).saturating_sub(self.downtime.known_after(up))
+    }
+
     /// The clock is believed again: how long the agent was down before this start can be told now.
     pub(super) fn clock_is_believed(&mut self, newest: Option<(WallTime, UpTime)>, now: Now) {
         if let Some(newest) = newest.filter(|(_, up)| self.downtime.unknown_after(*up) == 1) {
-            self.downtime.is_known(self.started, away_since(newest, now));
+            let away = self.away_since(newest, now);
+            self.downtime.is_known(self.started, away);
             self.keeping.note_downtime();
         }
     }

@@ -173,6 +173,11 @@ const NEWEST_UP: &str = "
                coalesce((SELECT max(sent_up) FROM sendings), 0),
                coalesce((SELECT max(max(late_up, ifnull(ended_up, 0))) FROM inconsistencies), 0))";
 
+/// A run begins behind all that was kept, so that what it does at once is told from what the last one did.
+const fn behind(newest: UpTime) -> UpTime {
+    if newest.0 == 0 { newest } else { UpTime(newest.0 + 1) }
+}
+
 pub(super) fn newest_up(db: &Connection) -> rusqlite::Result<UpTime> {
     db.query_row(NEWEST_UP, [], |row| row.get(0))
 }
@@ -398,7 +403,7 @@ impl Opening<'_> {
         let begun = Begun {
             instance: instance.ok_or(rusqlite::Error::QueryReturnedNoRows)?,
             clean,
-            up_base: UpTime(number(Meta::Up)?).max(newest_up(&transaction)?),
+            up_base: behind(UpTime(number(Meta::Up)?).max(newest_up(&transaction)?)),
             noted_up: UpTime(number(Meta::Up)?),
             ids,
             journal_bytes,
