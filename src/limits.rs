@@ -65,6 +65,8 @@ pub const REPETITION_MS: u64 = 120_000;
 pub const NOTE_UP_TIME_MS: u64 = 60_000;
 /// A full disk is tried again so often.
 pub const FULL_RETRY_MS: u64 = 500;
+/// How long after making room in the file failed it is tried again.
+pub const ROOM_AGAIN: Duration = Duration::from_secs(60);
 /// Commands that were answered while it was full and are noted when there is room.
 pub const COMMANDS_AGAIN: usize = 1024;
 /// Old rows are dropped so often.

@@ -36,6 +36,8 @@ pub(super) struct Keeping {
     pub(super) up_time: bool,
     /// The disk was full at the last commit: when that began.
     pub(super) full_since: Option<WallTime>,
+    /// Making room in the file did not work: not tried again before.
+    pub(super) no_room_until: Option<UpTime>,
     /// Not tried again before the retry.
     pub(super) rests: bool,
     /// Forgotten since the last commit.
@@ -298,6 +300,7 @@ impl Site {
                 case.let_go();
             }
         }
+        self.keeping.no_room_until = None;
         if self.keeping.full_since.take().is_some() {
             log::warn!("store takes commits again");
             let clear_at = now.up.after(self.config.alerts.clear_after);

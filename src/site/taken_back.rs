@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clock::Now;
 use crate::device::{Device, Socket};
 use crate::ids::{DeviceId, PortKey, SocketNo};
-use crate::limits::{COMMANDS_AGAIN, FULL_RETRY_MS};
+use crate::limits::{COMMANDS_AGAIN, FULL_RETRY_MS, ROOM_AGAIN};
 use crate::port::state::StopPhase;
 use crate::port::{Case, Desk, Dirty, Port, PortStatus};
 use crate::store::{SendingKind, StoreError};
@@ -32,7 +32,7 @@ impl Site {
         }
         log::debug!("commit taken back");
         fatal(self.store.rollback())?;
-        let made_room = self.make_room()?;
+        let made_room = self.make_room(now)?;
         let (replies, unsent) = self.held.take_back();
         for reply in replies {
             self.take_reply_back(reply)?;
@@ -55,11 +55,18 @@ impl Site {
     }
 
     /// At its quota the file has room inside: the oldest frames give way.
-    fn make_room(&mut self) -> Result<bool, Fatal> {
+    fn make_room(&mut self, now: Now) -> Result<bool, Fatal> {
+        if self.keeping.no_room_until.is_some_and(|until| now.up < until) {
+            return Ok(false);
+        }
         let made = self.store.make_room().and_then(|_| self.store.commit());
         match made {
             Ok(made) => Ok(made),
-            Err(error) if error.passes() => fatal(self.store.rollback()).map(|()| false),
+            Err(error) if error.passes() => {
+                // The disk itself is full: not even deleting works, and trying it is dear.
+                self.keeping.no_room_until = Some(now.up.after(ROOM_AGAIN));
+                fatal(self.store.rollback()).map(|()| false)
+            }
             Err(error) => Err(Fatal(format!("store: {error}"))),
         }
     }
