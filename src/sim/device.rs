@@ -144,6 +144,11 @@ impl Device {
         self.id
     }
 
+    /// It gets well, or ill.
+    pub const fn set_fault(&mut self, fault: Option<Fault>) {
+        self.fault = fault;
+    }
+
     /// What it does wrong.
     pub const fn fault(&self) -> Option<Fault> {
         self.fault
@@ -259,15 +264,15 @@ impl Device {
         std::mem::take(&mut self.out)
     }
 
-    /// When [`Device::tick`] is next needed. A second at the latest while power flows.
+    /// When [`Device::tick`] is next needed. A few seconds at the latest while power flows.
     pub fn next_deadline(&self, now: u64) -> u64 {
         let next = match self.link {
             Link::Down { back } => return back,
             Link::Up => self.next_words(),
         };
-        let charges = self.sockets.iter().any(|socket| socket.ports.iter().any(|port| port.session.is_some()));
-        let next = next.min(self.trouble.unwrap_or(u64::MAX));
-        if charges { next.min(now + SECOND) } else { next }
+        let sessions = self.sockets.iter().flat_map(|socket| &socket.ports).filter_map(|port| port.session.as_ref());
+        let looked_at = sessions.map(|session| session.look_at(now)).min();
+        next.min(self.trouble.unwrap_or(u64::MAX)).min(looked_at.unwrap_or(u64::MAX))
     }
 
     /// When it next has something to say. Half a frame keeps all else waiting for its rest.
@@ -336,9 +341,8 @@ impl Device {
             let heartbeat = self.heartbeat();
             self.send(&heartbeat, MessageId::DEVICE, now);
         }
-        let (due, later): (Vec<_>, Vec<_>) = self.later.drain(..).partition(|(at, ..)| *at <= now);
-        self.later = later;
-        for (_, message_id, message) in due {
+        while let Some(place) = self.later.iter().position(|(at, ..)| *at <= now) {
+            let (_, message_id, message) = self.later.remove(place);
             self.send(&message, message_id, now);
         }
         self.lose_and_find_radio(now);

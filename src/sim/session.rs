@@ -12,6 +12,8 @@ const MINUTE: u64 = 60_000;
 const NO_LOAD: DeciWatts = DeciWatts(80);
 /// Integration step, ms.
 const STEP: u64 = 1000;
+/// An end is seen so much later at the most, ms.
+const LOOK: u64 = 5000;
 
 /// What was ordered.
 #[derive(Debug, Clone)]
@@ -105,6 +107,11 @@ impl Session {
             }
         }
         None
+    }
+
+    /// When to look whether it ended: when its minutes are over, or before long.
+    pub(super) fn look_at(&self, now: u64) -> u64 {
+        (now + LOOK).min(self.until.saturating_add(self.left())).max(now + 1)
     }
 
     /// Time until the ordered minutes are over.

@@ -9,7 +9,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::shadow::{At, Charging};
+use crate::shadow::Charging;
 use crate::world::{MINUTE, World, for_each_downlink, switched_off};
 
 /// An order whose session is over on a good line is closed within this: the report's repetitions, the grace, a question.
@@ -182,11 +182,11 @@ impl World {
             let at = (place, port.get());
             let charges = self.lines[place].device.truth().any(|(_, no, truth)| no == port && truth.charges);
             let Some(session) = self.shadow.current(at).filter(|_| charges).cloned() else { continue };
-            self.check_stopped(at, &session);
+            self.check_stopped(&session);
         }
     }
 
-    fn check_stopped(&mut self, at: At, session: &Charging) {
+    fn check_stopped(&mut self, session: &Charging) {
         let Some(order_no) = &session.order else { return };
         let Some(ordered) = self.shadow.orders.get(order_no) else { return };
         let paid = self.now < session.began + ordered.paid;
@@ -194,7 +194,7 @@ impl World {
         if ordered.stop_asked || !paid || !resumes {
             return;
         }
-        if self.full || self.lines[at.0].device.habits.numbers == 1 {
+        if self.full {
             return;
         }
         self.shadow.doubtful_stops.push((order_no.clone(), self.now));
@@ -211,6 +211,10 @@ impl World {
             }
             let place = self.shadow.orders[&order_no].at.0;
             let row = rows(self.db(), &format!("order_no = '{order_no}'")).pop();
+            // Whose session it is cannot always be told where numbers are used again; a person has to look.
+            if row.as_ref().is_some_and(|row| row.flags.contains("reused_number")) {
+                continue;
+            }
             let sessions = self.shadow.sessions_of(&order_no);
             let told = format!(
                 "a stop reached what is paid and wanted, at {} min {} s: {}\n  {sessions:?}",

@@ -51,6 +51,8 @@ pub struct Line {
     /// Those that only the agent believes in.
     pub ghosts: Vec<Wire>,
     weather: Weather,
+    /// Hears no acknowledgement now and then; a device that reconnects for ever would take most of the day's time.
+    loses_acks: Option<u64>,
     slow_until: u64,
     next_trouble: u64,
     /// Nobody reaches it since: no connection, a dead one, or a device that is silent.
@@ -70,8 +72,10 @@ impl Line {
             repeats: network && whole && random.once_in(3),
         };
         let next_trouble = random.within(HOUR / 2, 4 * HOUR);
+        let loses_acks = (device.fault() == Some(Fault::LostAck)).then(|| random.within(HOUR / 4, HOUR));
         Self {
             device,
+            loses_acks,
             wire: None,
             ghosts: Vec::new(),
             weather,
@@ -85,7 +89,7 @@ impl Line {
     /// Honest, and nothing in its way but time.
     pub fn is_good(&self) -> bool {
         let Weather { cuts, half_opens, delays, repeats } = self.weather;
-        self.device.fault().is_none() && !(cuts || half_opens || delays || repeats)
+        self.device.fault().is_none() && self.loses_acks.is_none() && !(cuts || half_opens || delays || repeats)
     }
 
     pub const fn is_slow_at_times(&self) -> bool {
@@ -120,6 +124,12 @@ impl Line {
 
     /// What goes wrong when its time has come. Tells whether the connection is cut.
     pub fn suffer(&mut self, now: u64, random: &mut Random) -> bool {
+        if let Some(change) = self.loses_acks.filter(|change| *change <= now) {
+            let ill = self.device.fault().is_some();
+            self.device.set_fault((!ill).then_some(Fault::LostAck));
+            self.loses_acks =
+                Some(change + if ill { random.within(HOUR, 3 * HOUR) } else { random.within(HOUR / 4, HOUR) });
+        }
         if now < self.next_trouble {
             return false;
         }
@@ -197,7 +207,7 @@ impl Line {
             next = next.min(first.unwrap_or(u64::MAX)).min(wire.last_byte + SILENCE);
         }
         let ghosts = self.ghosts.iter().map(|wire| wire.last_byte + SILENCE);
-        ghosts.fold(next, u64::min).min(self.next_trouble)
+        ghosts.fold(next, u64::min).min(self.next_trouble).min(self.loses_acks.unwrap_or(u64::MAX))
     }
 
     /// The agent was killed: every connection is gone.
