@@ -175,6 +175,11 @@ impl Device {
         }
     }
 
+    /// Whether an end report of it is not acknowledged yet.
+    pub const fn waits_for_acknowledgement(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
     /// The end reports that the platform has acknowledged since the last call: it must never lose one of them.
     pub fn take_acknowledged(&mut self) -> Vec<EndReport> {
         std::mem::take(&mut self.acknowledged)

@@ -166,7 +166,8 @@ impl Line {
             return;
         }
         let at = self.arrival(self.wire.as_ref().and_then(|wire| wire.up.back().map(|(at, _)| *at)), now, random);
-        let again = self.weather.repeats && random.once_in(20);
+        // An acknowledgement does not tell which sending it is for: a repeated report is the device's own affair.
+        let again = self.weather.repeats && !self.device.waits_for_acknowledgement() && random.once_in(20);
         let Some(wire) = self.wire.as_mut().filter(|wire| !wire.dead) else { return };
         if again {
             wire.up.push_back((at, bytes.clone()));
