@@ -92,6 +92,10 @@ impl Line {
         self.device.fault().is_none() && self.loses_acks.is_none() && !(cuts || half_opens || delays || repeats)
     }
 
+    pub const fn loses_acknowledgements(&self) -> bool {
+        self.loses_acks.is_some()
+    }
+
     pub const fn is_slow_at_times(&self) -> bool {
         self.weather.delays || self.weather.repeats
     }
