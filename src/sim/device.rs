@@ -628,6 +628,9 @@ impl Device {
         self.witness(socket, port, number, Witness::Began(message_id));
         let wait = if self.fault == Some(Fault::LateAnswer) { LATE } else { 300 };
         let answer = self.start_answer(answer, true, socket, port, Some(number));
+        if self.habits.repeats_answers {
+            self.later.push((now + self.random.within(MINUTE, 40 * MINUTE), message_id, answer.clone()));
+        }
         self.later.push((now + wait, message_id, answer));
         self.burst(socket, now);
         if matches!(self.fault, Some(Fault::Drop | Fault::Silent)) {

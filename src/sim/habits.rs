@@ -29,6 +29,8 @@ pub struct Habits {
     pub unplugged_one_in: u64,
     /// Its sockets lose their radio now and then, for minutes.
     pub loses_radio: bool,
+    /// It gives its answer to a start once more, minutes later.
+    pub repeats_answers: bool,
     /// The year of its clock; 0: a right one.
     pub clock_year: u16,
 }
@@ -47,6 +49,7 @@ impl Habits {
             power_rises: random.once_in(3),
             unplugged_one_in: if random.once_in(3) { 6 } else { 0 },
             loses_radio: random.once_in(5),
+            repeats_answers: random.once_in(3),
             clock_year: *random.one_of(&YEARS),
         }
     }

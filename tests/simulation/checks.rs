@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use chargegate::bkv::EndReport;
-use chargegate::sim::Fault;
+use chargegate::ids::MessageId;
+use chargegate::sim::{Fault, Witness, Witnessed};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::shadow::Charging;
+use crate::shadow::{At, Charging};
 use crate::world::{MINUTE, World, for_each_downlink, switched_off};
 
 /// An order whose session is over on a good line is closed within this: the report's repetitions, the grace, a question.
@@ -174,6 +175,23 @@ impl World {
         }
     }
 
+    /// No start goes to a port that charges for somebody else.
+    pub fn check_start(&self, at: At, message_id: MessageId) {
+        let order_no = self.shadow.order_of(at.0, message_id);
+        let Some(session) = self.shadow.current(at) else { return };
+        if session.order.as_deref() != order_no {
+            self.fail(at.0, &format!("a start for {order_no:?} goes to port {} that charges: {session:?}", at.1));
+        }
+    }
+
+    /// A start is repeated only where it did not work: nobody's time begins anew.
+    pub fn check_witnessed(&self, place: usize, what: Witnessed) {
+        if what.what == Witness::BeganAnew {
+            let session = self.shadow.current((place, what.port.get()));
+            self.fail(place, &format!("a repeated start began anew what charges: {session:?}"));
+        }
+    }
+
     /// No stop reaches a session that somebody paid for and nobody wants stopped.
     pub fn check_stop(&mut self, place: usize, bytes: &[u8]) {
         let mut off = Vec::new();
@@ -331,7 +349,10 @@ impl World {
         let lately = |session: &&Charging| session.ended.is_some_and(|ended| ended + ISSUE_PASSES > self.now);
         let ended_lately = self.shadow.sessions.values().flatten().filter(lately).count();
         let issues = self.db().count("SELECT count(*) FROM consistency_issues");
-        assert!(usize::try_from(issues).unwrap() <= ended_lately, "port and order disagree\n  {replay}");
+        let told: Option<String> = (self.db().0)
+            .query_row("SELECT group_concat(issue_type || ' ' || device_id || ' ' || port_no || ' ' || ifnull(order_no, '')) FROM consistency_issues", [], |row| row.get(0))
+            .unwrap();
+        assert!(usize::try_from(issues).unwrap() <= ended_lately, "port and order disagree: {told:?}\n  {replay}");
         self.check_inconsistencies();
         let gaps = "SELECT count(*) FROM (SELECT stream, max(seq) - count(*) AS gap FROM events GROUP BY stream) WHERE gap <> 0";
         assert_eq!(self.db().count(gaps), 0, "gaps in a stream; {replay}");
@@ -342,6 +363,7 @@ impl World {
                 self.fail(place, "charges on unpaid in the end");
             }
         }
+        self.check_told_once();
         let reports = self.check_ledger();
         let closed = self.check_figures();
         let integrity: String = self.db().0.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
@@ -350,6 +372,22 @@ impl World {
         format!(
             "{closed} orders closed, {reports} acknowledged reports, {inconsistent} of {port_minutes} port minutes inconsistent"
         )
+    }
+
+    /// A report is told with its order once, however often it came.
+    fn check_told_once(&self) {
+        let sql = "SELECT device_id, order_no, count(*) FROM events
+                    WHERE type IN ('order.completed', 'order.corrected')
+                      AND json_extract(data, '$.settlement') IN ('reported', 'corrected')
+                    GROUP BY order_no HAVING count(*) > 1";
+        let mut statement = self.db().0.prepare(sql).unwrap();
+        let mut found = statement.query([]).unwrap();
+        while let Some(row) = found.next().unwrap() {
+            let place = self.place_of(&row.get::<_, String>(0).unwrap());
+            if self.lines[place].device.habits.numbers == 0 {
+                self.fail(place, &format!("a report is told more than once: {row:?}"));
+            }
+        }
     }
 
     /// What the agent itself noted as inconsistent for longer than its grace: nothing where all went well.

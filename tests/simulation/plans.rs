@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::world::{MINUTE, Setting};
 
+#[derive(Clone)]
 pub struct Plan {
     pub at: u64,
     pub device: usize,
@@ -31,7 +32,11 @@ pub fn plans(random: &mut Random, setting: &Setting) -> Vec<Plan> {
                 port: u8::try_from(random.within(0, 1)).unwrap(),
                 order,
                 paid,
-                stop_after: random.once_in(4).then(|| random.within(100, 20 * MINUTE)),
+                stop_after: match random.within(0, 7) {
+                    0 => Some(random.within(50, 2000)),
+                    1 => Some(random.within(100, 20 * MINUTE)),
+                    _ => None,
+                },
             }
         })
         .collect();

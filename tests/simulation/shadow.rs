@@ -83,6 +83,10 @@ impl Shadow {
         }
     }
 
+    pub fn order_of(&self, place: usize, message_id: MessageId) -> Option<&str> {
+        self.starts.get(&(place, message_id)).map(String::as_str)
+    }
+
     pub fn witnessed(&mut self, place: usize, what: Witnessed, now: u64) {
         let at = (place, what.port.get());
         let sessions = self.sessions.entry(at).or_default();

@@ -288,6 +288,7 @@ impl World {
 
     fn note(&mut self, place: usize) {
         for what in self.lines[place].device.take_witnessed() {
+            self.check_witnessed(place, what);
             self.shadow.witnessed(place, what, self.now);
         }
         self.lines[place].note_away(self.now);
@@ -375,6 +376,13 @@ impl World {
         command["port"] = plan.port.into();
         command["order_no"] = order_no.clone().into();
         let at = (plan.device, plan.port);
+        if let Some(after) = plan.stop_after.filter(|_| self.random.once_in(2)) {
+            // Who stopped wants it after all, or the next one comes.
+            let again = self.now + after + self.random.within(100, 90_000);
+            let next = Plan { at: again, stop_after: None, order: command.clone(), ..plan };
+            let place = self.plans.partition_point(|other| other.at > again);
+            self.plans.insert(place, next);
+        }
         self.shadow.asked((self.commands + 1).to_string(), order_no.clone(), at, self.now, plan.paid);
         self.command(command);
         if let Some(after) = plan.stop_after {
@@ -456,6 +464,7 @@ impl World {
     }
 
     fn note_starts(&mut self, place: usize, bytes: &[u8]) {
+        let mut starts = Vec::new();
         for_each_downlink(bytes, |message, message_id| {
             let port = match message {
                 Downlink::Switch(switch) if switch.order != SwitchOrder::Off => switch.port,
@@ -464,7 +473,11 @@ impl World {
                 _ => return,
             };
             self.shadow.start_sent((place, port.get()), message_id);
+            starts.push((port.get(), message_id));
         });
+        for (port, message_id) in starts {
+            self.check_start((place, port), message_id);
+        }
     }
 
     /// SIGKILL or a power cut: before a commit, in the middle of it, or between it and its answers.
