@@ -18,6 +18,7 @@ pub mod agent;
 pub mod ask;
 pub mod bkv;
 pub mod clock;
+pub mod cloud;
 pub mod command;
 pub mod config;
 mod conn;

@@ -46,6 +46,9 @@ pub const CONTROL_WAITING_BYTES: usize = 1024 * 1024;
 /// How long a client that was told of its long line may take to hang up.
 pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
 
+/// A command from the cloud, as a line of the control socket.
+pub const CLOUD_COMMAND_BYTES: usize = CONTROL_LINE;
+
 /// When accepting is tried again after it failed for want of files or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The longest that an answer waits for others to share its commit.
