@@ -49,6 +49,19 @@ pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
 /// A command from the cloud, as a line of the control socket.
 pub const CLOUD_COMMAND_BYTES: usize = CONTROL_LINE;
 
+/// Messages that may wait for the broker's confirmation at the same time.
+pub const CLOUD_WINDOW: usize = 32;
+/// A client that confirms nothing for so long while messages wait is built anew.
+pub const CLOUD_CONFIRMS_WITHIN: Duration = Duration::from_secs(30);
+/// A session that is neither up nor given up after so long is dropped; the link's own limits are shorter.
+pub const CLOUD_CONNECTS_WITHIN: Duration = Duration::from_secs(180);
+/// Confirmed rows that a full disk keeps; past them nothing more is sent until it takes commits again.
+pub const CLOUD_SETTLED: usize = 1024;
+/// Replies beside the outbox that may wait for a session.
+pub const CLOUD_REPLIES: usize = 256;
+/// What was refused in its second form, too, is tried again so often.
+pub const CLOUD_PARKED_MS: u64 = 300_000;
+
 /// When accepting is tried again after it failed for want of files or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The longest that an answer waits for others to share its commit.
