@@ -164,6 +164,18 @@ impl Store {
         })
     }
 
+    /// There is nobody any more who could confirm: everything goes. Returns how many rows that were.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn empty_outbox(&mut self) -> Result<u64, StoreError> {
+        let rows = self.outbox_waiting()?.rows;
+        if rows > 0 {
+            self.write("empty the outbox", |db| db.execute("DELETE FROM outbox", []))?;
+        }
+        Ok(rows)
+    }
+
     /// The receiver has a stream up to this number: rows up to the id `sent` go, at most `limit` of them. Returns how
     /// many went.
     ///

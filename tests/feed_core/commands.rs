@@ -182,10 +182,8 @@ fn on_a_full_disk_a_start_is_refused_and_a_stop_acts_and_both_are_answered() {
     db.execute_batch("CREATE TABLE hog (x)").unwrap();
     while db.execute("INSERT INTO hog VALUES (zeroblob(3000))", []).is_ok() {}
     while db.execute("INSERT INTO hog VALUES (zeroblob(30))", []).is_ok() {}
-    let receipt = {
-        let now = yard.at();
-        let receipt = yard.next_receipt();
-        let command = json!({ "id": "c-2", "type": "stop_charge", "order_no": "o-1", "actor": "x".repeat(250) });
+    let said = |yard: &mut Yard, command: Value| {
+        let (now, receipt) = (yard.at(), yard.next_receipt());
         let (subject, payload) = (Subject::Command, Ok(command.to_string().into_bytes()));
         let (retained, expires_in, reply_to) = (false, None, None);
         let input = CloudInput::Received { session, receipt, subject, payload, retained, expires_in, reply_to };
@@ -194,9 +192,27 @@ fn on_a_full_disk_a_start_is_refused_and_a_stop_acts_and_both_are_answered() {
             yard.site().commit(now).unwrap();
         }
         yard.take_outputs();
-        receipt
+        assert!(yard.outputs.contains(&CloudOutput::Acknowledge { session, receipt }), "{:?}", yard.outputs);
+        let outputs = std::mem::take(&mut yard.outputs);
+        let reply = outputs.into_iter().find_map(|output| match output {
+            CloudOutput::Publish { message, .. } if message.topic.ends_with("/reply") => Some(body(&message)),
+            _ => None,
+        });
+        reply
     };
+    let padding = "x".repeat(250);
+    let another = start("c-2", json!({ "expires_at": "2099-01-01T00:00:00Z", "actor": padding, "port": 0 }));
+    let refused = said(&mut yard, another).unwrap();
+    assert_eq!(refused["error"]["code"], "port_busy", "{refused}");
+    // The last holes in the pages are filled, too.
+    let refused = (0..5000).find_map(|n| {
+        let set = json!({ "id": format!("c-3-{n}"), "type": "set_device", "device": device(), "note": padding });
+        said(&mut yard, set).filter(|reply| reply["result"] == "rejected")
+    });
+    let refused = refused.expect("the disk is full");
+    assert_eq!(refused["error"]["code"], "store_full");
+    let stop = json!({ "id": "c-4", "type": "stop_charge", "order_no": "o-1", "actor": padding });
+    assert_eq!(said(&mut yard, stop), None, "it is under way");
     let orders: Vec<SwitchOrder> = yard.switches().into_iter().map(|(_, order)| order).collect();
     assert_eq!(orders, [SwitchOrder::Off], "the stop goes out");
-    assert!(yard.outputs.contains(&CloudOutput::Acknowledge { session, receipt }), "{:?}", yard.outputs);
 }

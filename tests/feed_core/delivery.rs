@@ -300,12 +300,57 @@ fn without_a_cloud_nothing_is_put_out_and_events_are_kept_all_the_same() {
 }
 
 #[test]
-fn retention_drops_no_event_that_waits() {
+fn a_site_that_has_no_cloud_any_more_keeps_nothing_for_it() {
     let mut yard = Yard::new();
     yard.make_event();
+    assert!(yard.waiting() > 0);
+    yard.crash();
+    yard.config.mqtt.url = None;
+    yard.open();
+    assert_eq!(yard.waiting(), 0);
+    let (events, oldest) = (yard.count("SELECT count(*) FROM events"), yard.count("SELECT min(seq) FROM events"));
+    assert!(events > 0 && oldest == 1, "what was told can still be replayed");
+}
+
+#[test]
+fn many_events_at_once_leave_as_a_backlog_does() {
+    let mut yard = Yard::with("mqtt.drain_rate = 50\n");
+    yard.connect();
+    yard.received();
+    let now = yard.at();
+    for n in 0..200 {
+        let command = json!({ "id": n.to_string(), "type": "set_device", "device": format!("82241218{n:06}") });
+        yard.site().command(ClientId(1), command.to_string().as_bytes(), None, now).unwrap();
+    }
+    yard.turn();
+    let mut got = yard.received();
+    for _ in 0..200 {
+        yard.pass(5);
+        got.extend(yard.received());
+    }
+    let count = numbers(&got, "device").len();
+    assert!((48..=52).contains(&count), "{count} in a second");
+}
+
+#[test]
+fn retention_drops_no_event_and_no_alert_that_waits() {
+    let mut yard = Yard::new();
+    let session = yard.connect();
     yard.make_event();
-    let events = yard.count("SELECT count(*) FROM events");
+    for _ in 0..5 {
+        for (ticket, _) in yard.published() {
+            yard.settled(session, ticket, Settlement::NobodyListens);
+        }
+    }
+    yard.make_event();
+    let device = yard.published();
+    yard.settled(session, device[0].0, Settlement::Confirmed);
+    yard.pass(2 * MINUTE);
+    yard.down(session);
+    assert_eq!((yard.alert("cloud_not_listening"), yard.waiting()), (Some(false), 1));
+    let (events, alerts) = ("SELECT count(*) FROM events", "SELECT count(*) FROM alerts WHERE cleared_at IS NOT NULL");
+    let (told, cleared) = (yard.count(events), yard.count(alerts));
     yard.pass(100 * 24 * 60 * MINUTE);
-    assert!(yard.count("SELECT count(*) FROM events") >= events, "an event was dropped that the cloud does not have");
-    assert_eq!(yard.count("SELECT count(*) FROM outbox o LEFT JOIN events e USING (stream, seq) WHERE e.seq IS NULL AND o.stream IS NOT NULL"), 0);
+    let lost = "SELECT count(*) FROM outbox LEFT JOIN events USING (stream, seq) WHERE data IS NULL";
+    assert_eq!((yard.count(lost), yard.count(alerts)), (0, cleared), "{told} events");
 }

@@ -44,7 +44,8 @@ fn attempts_come_after_one_second_doubling_to_thirty_and_after_a_session_from_th
     }
     let bounds = [(1000, 1250), (2000, 2500), (4000, 5000), (8000, 10_000), (16_000, 20_000)];
     for (pause, (least, most)) in pauses.iter().zip(bounds) {
-        assert!((least..=most).contains(pause), "{pauses:?}");
+        // Deadlines further off than 2 s are rounded up to 50 ms.
+        assert!((least..=most + 50).contains(pause), "{pauses:?}");
     }
     assert!(pauses[5..].iter().all(|pause| (24_000..=30_000).contains(pause)), "{pauses:?}");
     yard.cloud(CloudInput::Up { session, window: 10, largest: BIG });

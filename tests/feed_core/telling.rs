@@ -75,6 +75,7 @@ fn progress_comes_at_most_once_per_order_and_interval_and_is_not_kept() {
     }
     assert!((4..=5).contains(&told.len()), "{told:?}");
     assert!(told.windows(2).all(|pair| pair[1].0 - pair[0].0 >= 5 * MINUTE), "{told:?}");
+    yard.received();
     yard.down(session);
     yard.shows(0xb0, 17, 50, 30);
     yard.pass(10 * SECOND);

@@ -19,6 +19,8 @@ use super::{CloudDue, Feed};
 pub(super) const FIRST_OWN_TICKET: u64 = 1 << 62;
 /// Rows that an ack takes in one commit at most, so that a turn stays short.
 pub(super) const ACKED_A_COMMIT: usize = 1000;
+/// More rows than this in one commit leave as a backlog does.
+const AT_ONCE: u64 = 100;
 /// What a packet has beside topic and payload, at most: headers, packet id, properties.
 const PACKET_OVERHEAD: usize = 32;
 
@@ -56,8 +58,11 @@ pub(super) struct Window {
     pub(super) in_flight: BTreeMap<Ticket, Sent>,
     /// When the broker last settled something, else when something last began to wait.
     pub(super) progressed: UpTime,
-    /// Rows up to this id waited before the session began.
-    backlog: u64,
+    /// Rows up to this id waited before the session began, and of those that are not urgent, rows up to that one, or
+    /// came all at once.
+    backlog: (u64, u64),
+    /// The newest row at the last commit.
+    newest: u64,
     /// When the next of them may go, in microseconds of up-time.
     next_us: u64,
 }
@@ -65,7 +70,17 @@ pub(super) struct Window {
 impl Window {
     pub(super) fn open(size: usize, largest: usize, backlog: u64, now: Now) -> Self {
         let next_us = now.up.0.saturating_mul(1000);
-        Self { size, largest, in_flight: BTreeMap::new(), progressed: now.up, backlog, next_us }
+        let (in_flight, progressed) = (BTreeMap::new(), now.up);
+        Self { size, largest, in_flight, progressed, backlog: (backlog, backlog), newest: backlog, next_us }
+    }
+
+    /// Rows up to this id are durable now. So many at once are as good as a backlog (`replay`, a whole site that goes
+    /// offline).
+    pub(super) const fn committed(&mut self, newest: u64) {
+        if newest.saturating_sub(self.newest) > AT_ONCE {
+            self.backlog.1 = newest;
+        }
+        self.newest = newest;
     }
 
     fn room(&self) -> usize {
@@ -78,8 +93,9 @@ impl Window {
 
     /// Whether a row may go now; else when. One that is late by less than its turn is made up for, so that the rate
     /// is kept on the average, and exceeded by no more than one message.
-    fn may_leave(&mut self, id: u64, rate: u32, now: UpTime) -> Result<(), UpTime> {
-        if id > self.backlog {
+    fn may_leave(&mut self, lane: Lane, id: u64, rate: u32, now: UpTime) -> Result<(), UpTime> {
+        let (urgent, rest) = self.backlog;
+        if id > if matches!(lane, Lane::Urgent) { urgent } else { rest } {
             return Ok(());
         }
         let now_us = now.0.saturating_mul(1000);
@@ -334,7 +350,7 @@ impl Site {
         if feed.has(row.id) {
             return true;
         }
-        match feed.window.may_leave(row.id, rate, now.up) {
+        match feed.window.may_leave(lane_of(row.stream), row.id, rate, now.up) {
             Ok(()) => true,
             Err(at) => {
                 self.set_cloud_due(CloudDue::Drain, Some(at), now);
@@ -419,10 +435,10 @@ mod tests {
             // The loop is late by up to 3 ms.
             for step in 0..4000_u64 {
                 let now = UpTime(5000 + step * 3);
-                while window.may_leave(1, rate, now).is_ok() {
+                while window.may_leave(Lane::Rest, 1, rate, now).is_ok() {
                     left += 1;
                 }
-                assert!(window.may_leave(1_000_001, rate, now).is_ok());
+                assert!(window.may_leave(Lane::Rest, 1_000_001, rate, now).is_ok());
             }
             let allowed = u64::from(rate) * 12;
             assert!(left <= allowed + 2 + u64::from(rate) / 500, "{rate}: {left}");

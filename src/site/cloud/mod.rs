@@ -307,6 +307,7 @@ impl Site {
             feed.acks.remove(&stream);
         }
         feed.acknowledge();
+        feed.window.committed(self.store.outbox_newest());
         if matches!(feed.phase, Phase::Numbering) {
             self.connect(now)?;
         }

@@ -45,6 +45,11 @@ impl Phase {
     pub(super) fn is_of(self, session: Session) -> bool {
         matches!(self, Self::Connecting(own) | Self::Up(own) if own == session)
     }
+
+    /// Whether a confirmation of this session counts: one that comes while it ends does, too.
+    pub(super) fn can_settle(self, session: Session) -> bool {
+        matches!(self, Self::Up(own) | Self::Ending(own) if own == session)
+    }
 }
 
 impl Site {
@@ -60,10 +65,23 @@ impl Site {
         self.set_cloud_due(CloudDue::Accepted, clears(refused, false), now);
         let unreachable = is_raised(self, CLOUD_UNREACHABLE)?;
         self.set_cloud_due(CloudDue::Reachable, clears(unreachable, has_cloud), now);
+        if !has_cloud {
+            self.give_up_outbox()?;
+        }
         if let Some(feed) = &mut self.feed {
             feed.unheard = unheard;
             self.set_cloud_due(CloudDue::Connect, Some(now.up), now);
             self.plan_unreachable(now);
+        }
+        Ok(())
+    }
+
+    /// Without `mqtt.url` the outbox is empty (contract §4): what nobody will ever confirm would keep every later event
+    /// from being dropped.
+    fn give_up_outbox(&mut self) -> Result<(), Fatal> {
+        let emptied = self.store.empty_outbox();
+        if let Some(rows @ 1..) = self.kept(emptied)? {
+            log::warn!("mqtt.url is not set: outbox emptied rows={rows}; `replay` brings events back once it is");
         }
         Ok(())
     }
@@ -125,7 +143,7 @@ impl Site {
             let at = now.up.after(self.config.alerts.clear_after);
             self.set_cloud_due(CloudDue::Reachable, Some(at), now);
         }
-        self.push_state(now)?;
+        self.push_state()?;
         self.tell_summary(now)?;
         self.feed_cloud(now)
     }

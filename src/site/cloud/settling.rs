@@ -14,7 +14,6 @@ use super::super::dues::Due;
 use super::super::{Site, fatal};
 use super::CloudDue;
 use super::feeding::{Own, Sent, lane_of};
-use super::session::Phase;
 
 /// The rule whose alert tells that events reach nobody (contract §6, §7).
 pub(super) const CLOUD_NOT_LISTENING: &str = "cloud_not_listening";
@@ -29,7 +28,7 @@ impl Site {
         settlement: Settlement,
         now: Now,
     ) -> Result<(), Fatal> {
-        let Some(feed) = self.feed.as_mut().filter(|feed| feed.phase == Phase::Up(session)) else { return Ok(()) };
+        let Some(feed) = self.feed.as_mut().filter(|feed| feed.phase.can_settle(session)) else { return Ok(()) };
         let Some(sent) = feed.window.in_flight.remove(&ticket) else { return Ok(()) };
         feed.window.progressed = now.up;
         feed.rate.count(now.up);

@@ -23,7 +23,7 @@ pub(super) struct Told {
 
 impl Site {
     /// `state` goes before everything else that waits.
-    pub(super) fn push_state(&mut self, _now: Now) -> Result<(), Fatal> {
+    pub(super) fn push_state(&mut self) -> Result<(), Fatal> {
         let streams = fatal(self.store.streams())?;
         let instance = self.store.instance();
         let Some(feed) = &mut self.feed else { return Ok(()) };
@@ -39,9 +39,8 @@ impl Site {
     pub(super) fn tell_summary(&mut self, now: Now) -> Result<(), Fatal> {
         let Some(feed) = &self.feed else { return Ok(()) };
         let Phase::Up(_) = feed.phase else { return Ok(()) };
-        let is_first = !feed.own.is_empty() || feed.told_streams == fatal(self.store.streams())?;
-        if !is_first {
-            self.push_state(now)?;
+        if feed.told_streams != fatal(self.store.streams())? {
+            self.push_state()?;
         }
         let payload = summary(now.wall, &self.counts()?);
         if let Some(feed) = &mut self.feed {
