@@ -211,7 +211,7 @@ mod tests {
         let text = String::from_utf8(envelope(SENDER, &event(), &time(ClockQuality::Synced, 0))).unwrap();
         assert_eq!(
             text,
-            r#"{"v":1,"id":"yard\"7/0a1b/order/7","instance":"0a1b","seq":7,"site":"yard\"7","type":"order.completed","time":"1970-01-01T00:00:01Z","clock":"synced","device":"82241218000382","data":{"b":1,"a":[]}}"#
+            r#"{"v":1,"id":"yard\"7/0a1b/order/7","instance":"0a1b","seq":7,"site":"yard\"7","type":"order.completed","time":"1970-01-01T00:00:01.000Z","clock":"synced","device":"82241218000382","data":{"b":1,"a":[]}}"#
         );
         assert!(serde_json::from_str::<Value>(&text).is_ok());
     }

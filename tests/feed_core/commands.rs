@@ -194,11 +194,10 @@ fn on_a_full_disk_a_start_is_refused_and_a_stop_acts_and_both_are_answered() {
         yard.take_outputs();
         assert!(yard.outputs.contains(&CloudOutput::Acknowledge { session, receipt }), "{:?}", yard.outputs);
         let outputs = std::mem::take(&mut yard.outputs);
-        let reply = outputs.into_iter().find_map(|output| match output {
+        outputs.into_iter().find_map(|output| match output {
             CloudOutput::Publish { message, .. } if message.topic.ends_with("/reply") => Some(body(&message)),
             _ => None,
-        });
-        reply
+        })
     };
     let padding = "x".repeat(250);
     let another = start("c-2", json!({ "expires_at": "2099-01-01T00:00:00Z", "actor": padding, "port": 0 }));

@@ -32,7 +32,7 @@ fn rows_wait_for_the_receivers_ack_and_go_up_to_its_number() {
     assert_eq!(yard.waiting(), 0);
     yard.make_event();
     assert!(yard.waiting() > 0);
-    assert!(numbers(&deliver(&mut yard), "device").len() > 0);
+    assert!(!numbers(&deliver(&mut yard), "device").is_empty());
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn what_is_refused_in_both_forms_waits_and_is_tried_again() {
     assert_eq!((yard.waiting(), yard.alert("message_refused")), (waiting, Some(true)));
     yard.pass(MINUTE);
     let got = yard.received();
-    assert!(numbers(&got, "device").len() > 0, "{:?}", names(&got));
+    assert!(!numbers(&got, "device").is_empty(), "{:?}", names(&got));
     assert_eq!(yard.waiting(), 0);
     yard.pass(2 * MINUTE);
     assert_eq!(yard.alert("message_refused"), Some(false));

@@ -76,7 +76,7 @@ fn what_was_not_confirmed_goes_again_in_the_next_session_and_late_confirmations_
     assert!(yard.waiting() > 0);
     yard.pass(SECOND);
     let again = yard.received();
-    assert!(again.iter().any(|message| *message == before), "{again:?}");
+    assert!(again.contains(&before), "{again:?}");
     assert!(second > first);
     assert_eq!(yard.waiting(), 0);
 }

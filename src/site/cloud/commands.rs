@@ -25,7 +25,7 @@ impl Site {
         reply_to: Option<ReplyTo>,
         now: Now,
     ) -> Result<(), Fatal> {
-        let caller = Caller::Cloud(reply_to.filter(|to| is_usable(to)));
+        let caller = Caller::Cloud(reply_to.filter(is_usable));
         match payload {
             Ok(line) if line.len() <= CLOUD_COMMAND_BYTES => {
                 let incoming = Incoming { line, caller, actor: ACTOR.to_owned(), expires_in };
