@@ -57,6 +57,11 @@ pub const CLOUD_CONFIRMS_WITHIN: Duration = Duration::from_secs(30);
 pub const CLOUD_CONNECTS_WITHIN: Duration = Duration::from_secs(180);
 /// Confirmed rows that a full disk keeps; past them nothing more is sent until it takes commits again.
 pub const CLOUD_SETTLED: usize = 1024;
+/// Confirmed rows go with the next commit, which is made for their sake after so long at the latest: one that is made
+/// for each of them would wear the flash. A kill sends again what was confirmed meanwhile.
+pub const CLOUD_SETTLES_WITHIN: Duration = Duration::from_secs(1);
+/// So many are worth a commit of their own.
+pub const CLOUD_SETTLED_TOGETHER: usize = 256;
 /// Replies beside the outbox that may wait for a session.
 pub const CLOUD_REPLIES: usize = 256;
 /// What was refused in its second form, too, is tried again so often.
@@ -101,4 +106,5 @@ const _: () = assert!(ACCEPTS_A_TURN < BACKLOG as usize && BACKLOG >= 1024);
 const _: () = assert!(LONGEST_SLEEP.as_millis() <= i32::MAX as u128);
 const _: () = assert!(COMMIT_DISTANCE.as_millis() < COMMIT_WAIT.as_millis());
 const _: () = assert!(END_FLUSH.as_millis() + COMMIT_WAIT.as_millis() < 5000, "the end takes less than 5 s");
+const _: () = assert!(CLOUD_SETTLED_TOGETHER < CLOUD_SETTLED && CLOUD_WINDOW < CLOUD_SETTLED);
 const _: () = assert!(REPETITION_MS < REPORT_MATCHES_FOR_MS && NOTE_UP_TIME_MS <= 60_000);

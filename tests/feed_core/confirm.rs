@@ -26,7 +26,7 @@ fn rows_wait_for_the_receivers_ack_and_go_up_to_its_number() {
     yard.ack(session, "device", &instance, 5);
     assert_eq!(yard.waiting(), 5);
     yard.ack(session, "order", &instance, 3);
-    assert_eq!(yard.count("SELECT min(seq) FROM outbox"), 4);
+    assert_eq!((yard.waiting(), yard.count("SELECT min(seq) FROM outbox")), (2, 4));
     yard.ack(session, "order", &instance, 2);
     yard.ack(session, "order", &instance, 1_000_000);
     assert_eq!(yard.waiting(), 0);
@@ -47,7 +47,7 @@ fn an_ack_confirms_nothing_that_was_not_sent() {
     assert_eq!(sent, 8);
     let instance = yard.instance();
     yard.ack(session, "order", &instance, 1000);
-    assert_eq!(yard.count("SELECT min(seq) FROM outbox WHERE stream = 'order'"), 9);
+    assert_eq!((yard.waiting(), yard.count("SELECT min(seq) FROM outbox")), (92, 9));
 }
 
 #[test]

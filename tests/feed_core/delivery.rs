@@ -354,3 +354,49 @@ fn retention_drops_no_event_and_no_alert_that_waits() {
     let lost = "SELECT count(*) FROM outbox LEFT JOIN events USING (stream, seq) WHERE data IS NULL";
     assert_eq!((yard.count(lost), yard.count(alerts)), (0, cleared), "{told} events");
 }
+
+#[test]
+fn confirmed_rows_go_with_another_commit_or_together_within_a_second() {
+    let mut yard = Yard::new();
+    yard.connect();
+    yard.received();
+    yard.pass(2 * SECOND);
+    yard.make_event();
+    yard.received();
+    let rows = "SELECT count(*) FROM outbox";
+    assert!(yard.count(rows) > 0, "a commit of its own for each would wear the flash");
+    yard.pass(SECOND);
+    assert_eq!(yard.count(rows), 0);
+    yard.make_event();
+    yard.received();
+    assert!(yard.count(rows) > 0);
+    yard.make_event();
+    assert_eq!(yard.count(rows), 1, "the first went with the commit of the second");
+}
+
+#[test]
+fn draining_a_backlog_costs_few_commits() {
+    let mut yard = Yard::closed("");
+    fill(&mut yard.open_store(), Stream::Order, 1000);
+    yard.open();
+    yard.connect();
+    let (mut commits, now) = (0, yard.now);
+    while yard.count("SELECT count(*) FROM outbox") > 0 {
+        yard.now += 10;
+        let at = yard.at();
+        yard.site().timeout(at).unwrap();
+        yard.take_outputs();
+        while let Some(output) = yard.outputs.pop_front() {
+            if let CloudOutput::Publish { session, ticket, .. } = output {
+                let settlement = Settlement::Confirmed;
+                yard.site().cloud(CloudInput::Settled { session, ticket, settlement }, at).unwrap();
+            }
+        }
+        if yard.site().wants_commit() {
+            commits += 1;
+            yard.site().commit(at).unwrap();
+        }
+    }
+    let seconds = (yard.now - now) / SECOND;
+    assert!((9..=12).contains(&seconds) && commits <= seconds + 2, "{commits} commits in {seconds} s");
+}

@@ -284,7 +284,9 @@ impl Yard {
         self.db().query_row(sql, [], |row| row.get(0)).unwrap()
     }
 
-    fn waiting(&self) -> i64 {
+    /// Rows of the outbox, once what is confirmed has gone.
+    fn waiting(&mut self) -> i64 {
+        self.command(json!({ "type": "flush" }));
         self.count("SELECT count(*) FROM outbox")
     }
 

@@ -7,7 +7,7 @@ use crate::clock::{Now, UpTime};
 use crate::cloud::envelope::{Sender, SendingTime, envelope, unsendable};
 use crate::cloud::{CloudOutput, Message, Session, Ticket};
 use crate::event::{ClockQuality, Stream};
-use crate::limits::{CLOUD_CONFIRMS_WITHIN, CLOUD_SETTLED};
+use crate::limits::{CLOUD_CONFIRMS_WITHIN, CLOUD_SETTLED, CLOUD_SETTLED_TOGETHER, CLOUD_SETTLES_WITHIN};
 use crate::store::{Event, Lane, OutboxRow, SentMarks};
 use crate::turn::Fatal;
 
@@ -362,7 +362,7 @@ impl Site {
     fn send_row(&mut self, session: Session, row: OutboxRow, now: Now) -> Result<(), Fatal> {
         let Some(payload) = self.payload_of(&row, now)? else {
             log::error!("outbox row dropped id={} topic={:?}: it is damaged", row.id, row.topic);
-            self.give_up_row(row.id);
+            self.row_goes(row.id, now);
             return Ok(());
         };
         let Some(feed) = self.feed.as_mut().filter(|feed| !feed.has(row.id)) else { return Ok(()) };
@@ -382,10 +382,18 @@ impl Site {
         Ok(())
     }
 
-    /// Nothing can be made of it: it goes.
-    pub(super) fn give_up_row(&mut self, id: u64) {
+    /// It is confirmed, or nothing can be made of it: it goes with the next commit.
+    pub(super) fn row_goes(&mut self, id: u64, now: Now) {
         if let Some(feed) = &mut self.feed {
             feed.settled.insert(id);
+            feed.settles_now |= feed.settled.len() >= CLOUD_SETTLED_TOGETHER;
+            self.settle_soon(now);
+        }
+    }
+
+    pub(super) fn settle_soon(&mut self, now: Now) {
+        if !self.dues.is_set(super::Due::Cloud(CloudDue::Settle)) {
+            self.set_cloud_due(CloudDue::Settle, Some(now.up.after(CLOUD_SETTLES_WITHIN)), now);
         }
     }
 

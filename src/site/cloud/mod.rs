@@ -48,6 +48,8 @@ pub(super) enum CloudDue {
     Stall,
     /// What was refused in its second form, too, is tried again.
     Parked,
+    /// Rows that are confirmed are worth a commit.
+    Settle,
     /// The summary, and the state when it changed.
     Summary,
     /// Figures that came too early after the last ones.
@@ -93,7 +95,13 @@ pub(super) struct Feed {
     acks: BTreeMap<Stream, u64>,
     /// Of these the commit under way takes the last rows.
     acks_done: Vec<Stream>,
-    /// Commands and acks to be acknowledged after the commit.
+    /// All this has waited long enough for another commit to go with.
+    settles_now: bool,
+    /// The same of acks, which are worth no commit.
+    ack_receipts: Vec<(Session, Receipt)>,
+    /// When a refusal was last told in the log.
+    refusal_logged: Option<UpTime>,
+    /// Commands to be acknowledged after the commit.
     receipts: Vec<(Session, Receipt)>,
     /// As last published in `state`.
     told_streams: BTreeMap<Stream, StreamRange>,
@@ -128,6 +136,9 @@ impl Feed {
             settled: BTreeSet::new(),
             acks: BTreeMap::new(),
             acks_done: Vec::new(),
+            settles_now: false,
+            ack_receipts: Vec::new(),
+            refusal_logged: None,
             receipts: Vec::new(),
             told_streams: BTreeMap::new(),
             unheard: false,
@@ -165,8 +176,7 @@ impl Feed {
     }
 
     fn wants_commit(&self) -> bool {
-        !(self.settled.is_empty() && self.acks.is_empty() && self.receipts.is_empty())
-            || matches!(self.phase, Phase::Numbering)
+        self.settles_now || !self.receipts.is_empty() || matches!(self.phase, Phase::Numbering)
     }
 }
 
@@ -189,10 +199,11 @@ impl Site {
             }
             CloudInput::Received { session, receipt, subject, payload, retained, expires_in, reply_to } => {
                 let Some(feed) = self.feed.as_mut().filter(|feed| feed.phase.is_of(session)) else { return Ok(()) };
-                feed.receipts.push((session, receipt));
+                let receipts = if subject == Subject::Ack { &mut feed.ack_receipts } else { &mut feed.receipts };
+                receipts.push((session, receipt));
                 match subject {
                     Subject::Ack => {
-                        self.take_ack(&payload);
+                        self.take_ack(&payload, now);
                         Ok(())
                     }
                     Subject::Command if retained => {
@@ -247,6 +258,10 @@ impl Site {
                 Ok(())
             }
             CloudDue::Parked => self.try_parked_again(now),
+            CloudDue::Settle => {
+                self.feed.iter_mut().for_each(|feed| feed.settles_now = true);
+                Ok(())
+            }
             CloudDue::Summary => self.tell_summary(now),
             CloudDue::Progress => {
                 self.tell_late_progress(now);
@@ -306,11 +321,14 @@ impl Site {
         for stream in feed.acks_done.drain(..) {
             feed.acks.remove(&stream);
         }
+        // More than one commit takes.
+        feed.settles_now = !feed.acks.is_empty();
         feed.acknowledge();
         feed.window.committed(self.store.outbox_newest());
         if matches!(feed.phase, Phase::Numbering) {
             self.connect(now)?;
         }
+        self.set_cloud_due(CloudDue::Settle, None, now);
         self.feed_cloud(now)
     }
 
@@ -331,7 +349,8 @@ impl Site {
 
 impl Feed {
     fn acknowledge(&mut self) {
-        let outputs = self.receipts.drain(..).map(|(session, receipt)| CloudOutput::Acknowledge { session, receipt });
+        let receipts = self.receipts.drain(..).chain(self.ack_receipts.drain(..));
+        let outputs = receipts.map(|(session, receipt)| CloudOutput::Acknowledge { session, receipt });
         self.outputs.extend(outputs);
     }
 }

@@ -193,6 +193,7 @@ impl Site {
             _ => return,
         };
         log::warn!("cloud dropped session={}: it confirms nothing", session.0);
+        feed.trouble = Some(Trouble::Lost(format!("it confirmed nothing for {} s", CLOUD_CONFIRMS_WITHIN.as_secs())));
         feed.phase = Phase::Ending(session);
         feed.outputs.push_back(CloudOutput::Drop { session });
     }
@@ -244,6 +245,9 @@ impl Feed {
     fn note_trouble(&mut self, session: Session, why: Trouble) {
         if self.leaves {
             log::info!("cloud left session={}", session.0);
+        } else if why == Trouble::Ended {
+            // Why it was dropped is told already.
+            return;
         } else if self.trouble.as_ref() == Some(&why) {
             log::debug!("cloud not connected session={}: {why}", session.0);
         } else {
@@ -262,6 +266,7 @@ impl Feed {
         self.own.retain(|own| matches!(own, Own::Reply(_)));
         self.lanes.rewind(in_flight.iter().map(|(Ticket(id), sent)| (*id, sent)));
         self.receipts.clear();
+        self.ack_receipts.clear();
         self.progress.clear();
         self.progress_waits.clear();
     }

@@ -6,7 +6,7 @@ use crate::clock::Now;
 use crate::cloud::envelope::unsendable_data;
 use crate::cloud::{Session, Settlement, Ticket};
 use crate::event::Stream;
-use crate::limits::CLOUD_PARKED_MS;
+use crate::limits::{CLOUD_PARKED_MS, WARN_EVERY};
 use crate::store::{OutboxRow, Severity, Subject};
 use crate::turn::Fatal;
 
@@ -45,13 +45,14 @@ impl Site {
     }
 
     fn row_confirmed(&mut self, id: u64, stream: Option<Stream>, heard: bool, now: Now) -> Result<(), Fatal> {
-        let Some(feed) = &mut self.feed else { return Ok(()) };
+        let Some(feed) = &self.feed else { return Ok(()) };
+        let unheard = feed.unheard;
         if stream.is_none() || !feed.by_application {
-            feed.settled.insert(id);
+            self.row_goes(id, now);
         }
         match (stream, heard) {
             (Some(stream), false) => self.raise_not_listening(stream, now),
-            (Some(_), true) if feed.unheard && !self.dues.is_set(Due::Cloud(CloudDue::Listens)) => {
+            (Some(_), true) if unheard && !self.dues.is_set(Due::Cloud(CloudDue::Listens)) => {
                 let at = now.up.after(self.config.alerts.clear_after);
                 self.set_cloud_due(CloudDue::Listens, Some(at), now);
                 Ok(())
@@ -104,7 +105,7 @@ impl Site {
                 Some(reply) => reply,
                 None => {
                     log::error!("reply dropped topic={topic:?}: {why}");
-                    self.give_up_row(row.id);
+                    self.row_goes(row.id, now);
                     return Ok(None);
                 }
             },
@@ -129,7 +130,14 @@ impl Site {
     }
 
     fn raise_refused(&mut self, topic: &str, kind: Option<&str>, why: &str, now: Now) -> Result<(), Fatal> {
-        log::warn!("message refused topic={topic:?} type={kind:?}: {why:?}");
+        let Some(feed) = &mut self.feed else { return Ok(()) };
+        // A broker that refuses everything would fill the log.
+        let is_due = feed.refusal_logged.is_none_or(|at| now.up >= at.after(WARN_EVERY));
+        let level = if is_due { log::Level::Warn } else { log::Level::Debug };
+        log::log!(level, "message refused topic={topic:?} type={kind:?}: {why:?}");
+        if is_due {
+            feed.refusal_logged = Some(now.up);
+        }
         let at = now.up.after(self.config.alerts.clear_after);
         self.set_cloud_due(CloudDue::Accepted, Some(at), now);
         let details = json!({ "topic": topic, "type": kind, "why": why });
@@ -148,7 +156,7 @@ impl Site {
     }
 
     /// The receiver has a stream up to a number. Only what was sent can be meant.
-    pub(super) fn take_ack(&mut self, payload: &Result<Vec<u8>, usize>) {
+    pub(super) fn take_ack(&mut self, payload: &Result<Vec<u8>, usize>, now: Now) {
         let instance = self.store.instance();
         let ack = payload.as_ref().ok().and_then(|payload| read_ack(payload));
         let Some((stream, of, upto)) = ack else {
@@ -162,6 +170,7 @@ impl Site {
         if let Some(feed) = self.feed.as_mut().filter(|feed| feed.by_application) {
             let known = feed.acks.entry(stream).or_insert(upto);
             *known = upto.max(*known);
+            self.settle_soon(now);
         }
     }
 }
