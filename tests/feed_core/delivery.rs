@@ -7,6 +7,8 @@ use super::*;
 /// A broker that loses connections, and a site that is killed.
 struct Chaos {
     seed: u64,
+    /// The receiver's own word counts.
+    by_application: bool,
     yard: Yard,
     random: Random,
     receiver: Receiver,
@@ -21,9 +23,12 @@ struct Chaos {
 
 impl Chaos {
     fn new(seed: u64) -> Self {
+        let by_application = seed % 3 == 2;
+        let confirm = if by_application { "application" } else { "broker" };
         Self {
             seed,
-            yard: Yard::with("mqtt.drain_rate = 5000\n"),
+            by_application,
+            yard: Yard::with(&format!("mqtt.drain_rate = 5000\nmqtt.confirm = {confirm:?}\n")),
             random: Random::new(seed),
             receiver: Receiver::default(),
             session: None,
@@ -41,7 +46,8 @@ impl Chaos {
             30..32 => self.cut(),
             32..34 => self.kill(),
             34..45 => self.yard.pass(self.random.within(1, 3000)),
-            45..75 => self.carry(),
+            45..73 => self.carry(),
+            73..75 => self.acknowledge(),
             _ => self.confirm(),
         }
         self.take_outputs();
@@ -111,6 +117,18 @@ impl Chaos {
         }
     }
 
+    /// The receiver says how far it is.
+    fn acknowledge(&mut self) {
+        let Some(session) = self.session.filter(|_| self.by_application) else { return };
+        let instance = self.yard.instance();
+        for stream in ["order", "device", "alert", "abnormal"] {
+            let newest = self.receiver.streams.get(stream).and_then(|has| has.last_key_value()).map(|(seq, _)| *seq);
+            if let Some(newest) = newest {
+                self.yard.ack(session, stream, &instance, newest);
+            }
+        }
+    }
+
     fn lose(&mut self) {
         self.session = None;
         self.wire.clear();
@@ -142,7 +160,9 @@ impl Chaos {
             self.take_outputs();
             self.carry();
             self.confirm();
+            self.acknowledge();
         }
+        assert_eq!(self.yard.waiting(), 0, "seed {}", self.seed);
         self.check();
         (self.kills, self.cuts, self.receiver.messages)
     }
