@@ -65,7 +65,12 @@ impl Chaos {
             json!({ "id": id.to_string(), "type": "set_device", "device": device, "enabled": self.random.once_in(2) })
         };
         self.yard.site().command(ClientId(1), command.to_string().as_bytes(), None, now).unwrap();
-        if self.random.once_in(10) {
+        if self.random.once_in(8) {
+            // Meanwhile the loop goes on: what the broker gets now must be durable.
+            self.confirm();
+            self.yard.take_outputs();
+            self.hand_over();
+            self.carry();
             self.kill();
         } else if self.random.once_in(3) {
             self.yard.turn();
@@ -74,6 +79,11 @@ impl Chaos {
 
     fn take_outputs(&mut self) {
         self.yard.turn();
+        self.hand_over();
+    }
+
+    /// What the site wants reaches the link.
+    fn hand_over(&mut self) {
         while let Some(output) = self.yard.outputs.pop_front() {
             match output {
                 CloudOutput::Connect { session, .. } => {
