@@ -85,8 +85,7 @@ impl Held {
     }
 
     /// It is durable: everything may be said.
-    pub(super) fn release(&mut self, ready: &mut Outputs, feed: Option<&mut Feed>) {
-        let mut feed = feed;
+    pub(super) fn release(&mut self, ready: &mut Outputs, mut feed: Option<&mut Feed>) {
         ready.append(&mut self.frames);
         self.starts.clear();
         for HeldReply { caller, line, .. } in self.replies.drain(..) {
@@ -104,9 +103,8 @@ impl Held {
         &mut self,
         waiting: BTreeMap<String, Vec<Caller>>,
         ready: &mut Outputs,
-        feed: Option<&mut Feed>,
+        mut feed: Option<&mut Feed>,
     ) {
-        let mut feed = feed;
         self.frames.clear();
         self.starts.clear();
         let mut say = |caller: Caller, line: &str| match (caller, &mut feed) {

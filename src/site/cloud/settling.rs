@@ -36,6 +36,11 @@ impl Site {
             (Sent::Row { stream, .. }, Settlement::Confirmed) => self.row_confirmed(ticket.0, stream, true, now),
             (Sent::Row { stream, .. }, Settlement::NobodyListens) => self.row_confirmed(ticket.0, stream, false, now),
             (Sent::Row { .. }, Settlement::Refused(why)) => self.row_refused(ticket.0, &why, now),
+            (Sent::Own(Own::Reply(message)), Settlement::Refused(why)) if message.topic != feed.topics.reply() => {
+                // Whoever asked for it there has it on `reply` as well.
+                log::warn!("reply refused topic={:?}: {why:?}", message.topic);
+                Ok(())
+            }
             (Sent::Own(own), Settlement::Refused(why)) => {
                 let (Own::State(message) | Own::Summary(message) | Own::Reply(message)) = own;
                 self.raise_refused(&message.topic, None, &why, now)
