@@ -101,7 +101,8 @@ pub struct Store {
     broken: Option<StoreError>,
     journal: journal::Size,
     ids: MessageIds,
-    outbox: outbox::Newest,
+    /// The newest id of the outbox that is durable.
+    outbox_newest: u64,
     sessions: outbox::Sessions,
 }
 
@@ -157,11 +158,13 @@ impl Store {
         if self.sessions.is_running_out() {
             self.reserve_sessions()?;
         }
+        // Whoever put rows in: from here on they can be sent.
+        let newest = self.write("read the outbox", outbox::newest)?;
         self.write("commit", |db| db.prepare_cached("COMMIT")?.execute([]))?;
         self.begun = false;
         self.ids.reserved = self.ids.reserving;
         self.sessions.reserved = self.sessions.reserving;
-        self.outbox.durable = self.outbox.written;
+        self.outbox_newest = newest;
         self.journal.committed();
         Ok(true)
     }
@@ -179,7 +182,6 @@ impl Store {
         self.broken = None;
         self.ids.reserving = self.ids.reserved;
         self.sessions.reserving = self.sessions.reserved;
-        self.outbox.written = self.outbox.durable;
         self.journal.rolled_back();
         Ok(())
     }

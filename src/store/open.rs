@@ -119,7 +119,7 @@ pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<S
         broken: None,
         journal: journal::Size::new(begun.journal_bytes),
         ids: begun.ids,
-        outbox: outbox::Newest { written: begun.outbox_newest, durable: begun.outbox_newest },
+        outbox_newest: begun.outbox_newest,
         sessions: outbox::Sessions::starting_behind(begun.sessions),
     })
 }

@@ -56,13 +56,6 @@ pub struct Waiting {
     pub oldest: Option<WallTime>,
 }
 
-/// The newest id, written and durable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Newest {
-    pub(super) written: u64,
-    pub(super) durable: u64,
-}
-
 macro_rules! select {
     ($rest:literal) => {
         concat!("SELECT id, created_at, crc, topic, stream, seq, payload FROM outbox ", $rest)
@@ -106,9 +99,7 @@ impl Store {
         event: Option<(Stream, u64)>,
         payload: Option<&str>,
     ) -> Result<u64, StoreError> {
-        let id = self.write("write to the outbox", |db| insert(db, at, topic, event, payload))?;
-        self.outbox.written = self.outbox.written.max(id);
-        Ok(id)
+        self.write("write to the outbox", |db| insert(db, at, topic, event, payload))
     }
 
     /// The next rows of a lane behind the id `after`, durable ones only, at most `limit`.
@@ -120,7 +111,7 @@ impl Store {
             Lane::Urgent => URGENT,
             Lane::Rest => REST,
         };
-        let bounds = params![to_i64(after), to_i64(self.outbox.durable), to_i64(limit as u64)];
+        let bounds = params![to_i64(after), to_i64(self.outbox_newest), to_i64(limit as u64)];
         self.read("read the outbox", |db| db.prepare_cached(sql)?.query_map(bounds, row)?.collect())
     }
 
@@ -134,7 +125,7 @@ impl Store {
 
     /// The newest id that is durable: no row behind it can be read.
     pub const fn outbox_newest(&self) -> u64 {
-        self.outbox.durable
+        self.outbox_newest
     }
 
     /// Has something else sent in a row's place: its own content can never be.
@@ -298,7 +289,7 @@ pub(super) fn insert(
 /// The newest id that was ever given.
 pub(super) fn newest(db: &Connection) -> rusqlite::Result<u64> {
     let sql = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
-    let newest: Option<i64> = db.query_row(sql, [], |row| row.get(0)).optional()?;
+    let newest: Option<i64> = db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
     Ok(newest.unwrap_or(0).unsigned_abs())
 }
 
