@@ -19,7 +19,7 @@ fn a_refused_event_is_replaced_under_its_number_and_the_rest_flows() {
     let got = yard.received();
     let instead = got.iter().map(body).find(|event| event["id"] == was["id"]).unwrap();
     assert_eq!((&instead["type"], &instead["seq"]), (&json!("event.unsendable"), &was["seq"]));
-    assert_eq!(instead["data"], json!({ "type": was["type"], "why": "not authorized" }));
+    assert_eq!(instead["data"], json!({ "type": was["type"], "why": "the broker refused it: not authorized" }));
     assert_eq!(got.iter().map(body).filter(|event| event["type"] == "alert.raised").count(), 1);
     assert_eq!((yard.alert("message_refused"), yard.waiting()), (Some(true), 0));
     let kept = yard.count("SELECT count(*) FROM events WHERE type = 'event.unsendable'");

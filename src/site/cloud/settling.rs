@@ -85,7 +85,7 @@ impl Site {
     /// Its content is replaced and goes again; when that is refused as well it waits, and the rest flows.
     fn row_refused(&mut self, id: u64, why: &str, now: Now) -> Result<(), Fatal> {
         let Some(row) = fatal(self.store.outbox_row(id))? else { return Ok(()) };
-        let replaced = self.replace(&row, why, now)?;
+        let replaced = self.replace(&row, &format!("the broker refused it: {why}"), now)?;
         if let (Some(row), Some(feed)) = (replaced, &mut self.feed) {
             feed.lanes.send_again(row.id);
         }
