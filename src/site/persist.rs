@@ -133,7 +133,8 @@ impl Site {
             || self.keeping.up_time
             || self.keeping.damage.is_some()
             || self.keeping.downtime
-            || self.keeping.full_since.is_some();
+            || self.keeping.full_since.is_some()
+            || self.feed_wants_commit();
         wanted && !self.keeping.rests
     }
 
@@ -171,7 +172,8 @@ impl Site {
         match written {
             Ok(_) => {
                 self.committed(now);
-                self.ask_what_was_taken_back(now)
+                self.ask_what_was_taken_back(now)?;
+                self.feed_committed(now)
             }
             Err(error) if error.passes() => self.take_back(&error, now),
             Err(error) => Err(Fatal(format!("store: {error}"))),
@@ -230,7 +232,7 @@ impl Site {
                 self.store.set_believed_wall(wall)?;
             }
         }
-        Ok(())
+        self.write_feed()
     }
 
     pub(super) fn write_case(&mut self, key: PortKey) -> Result<(), StoreError> {
@@ -270,7 +272,7 @@ impl Site {
     }
 
     fn committed(&mut self, now: Now) {
-        self.held.release(&mut self.ready);
+        self.held.release(&mut self.ready, self.feed.as_deref_mut());
         self.watch.committed();
         let mut written = std::mem::take(&mut self.keeping.ports);
         self.keeping.sockets.clear();
@@ -338,7 +340,7 @@ impl Site {
     ) -> Result<(), Fatal> {
         let clock = self.trust.quality();
         let event = NewEvent { stream, kind, device, order_no, at: now.wall, up: now.up, clock, data };
-        let added = self.store.add_event(&event);
+        let added = self.keep_event(&event);
         self.kept(added).map(drop)
     }
 
@@ -418,7 +420,7 @@ impl Site {
             clock,
             data: &data,
         };
-        self.store.add_event(&event).map(drop)
+        self.keep_event(&event)
     }
 
     pub(super) fn clear_store_failing(&mut self, now: Now) -> Result<(), Fatal> {
