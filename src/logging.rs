@@ -49,17 +49,30 @@ fn line_logger<W: Write + Send + 'static>(to: W) -> Box<WriteLogger<Lines<W>>> {
     WriteLogger::new(LevelFilter::Trace, config, Lines { line: Vec::new(), to })
 }
 
-/// Hands on records whose message is a single line.
+/// Libraries that tell of each packet, and of what the agent itself tells in a line of its own.
+const TALKATIVE: [&str; 3] = ["rumqttc", "rustls", "mio"];
+
+fn is_talkative(target: &str) -> bool {
+    let library = target.split("::").next().unwrap_or(target);
+    TALKATIVE.contains(&library)
+}
+
+/// Hands on records whose message is a single line; those of libraries only at `trace`.
 struct Escaping<L> {
     to: L,
 }
 
 impl<L: Log> Log for Escaping<L> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level() && self.to.enabled(metadata)
+        let wanted = !is_talkative(metadata.target()) || log::max_level() == LevelFilter::Trace;
+        wanted && metadata.level() <= log::max_level() && self.to.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
+        // The macros ask no logger before they call it.
+        if !self.enabled(record.metadata()) {
+            return;
+        }
         let message = record.args().to_string();
         let message = one_line(&message);
         self.to.log(

@@ -4,6 +4,8 @@
 //! carries it out with one client per connection (a *session*, by its number), on a thread of its own, and tells what
 //! came of it. No message lives only in the link: what has to arrive stands in the outbox until it is confirmed.
 
+pub mod link;
+
 use std::time::Duration;
 
 /// The number of one connection to the broker. Rises for ever, over restarts too; also the `session` in `state`.
