@@ -23,12 +23,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{CloudInput, CloudOutput, Message, Receipt, Session, Settlement, Ticket, Trouble};
+use crate::clock::Stopwatch;
 use crate::config::Config;
 use crate::limits::{CLOUD_COMMAND_BYTES, CLOUD_QUEUE_UNCONFIRMED};
 use access::Settings;
@@ -151,14 +152,14 @@ impl Link {
 
     /// As [`Link::next`], but waits: for the end, when there is no loop any more.
     pub fn next_within(&mut self, at_most: Duration) -> Option<CloudInput> {
-        if let Some(input) = self.next() {
-            return Some(input);
+        let watch = Stopwatch::start();
+        loop {
+            if let Some(input) = self.next() {
+                return Some(input);
+            }
+            let (session, news) = self.news.recv_timeout(at_most.saturating_sub(watch.elapsed())).ok()?;
+            self.take(session, news);
         }
-        match self.news.recv_timeout(at_most) {
-            Ok((session, news)) => self.take(session, news),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
-        }
-        self.next()
     }
 
     fn order(&self, order: Order) {

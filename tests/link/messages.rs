@@ -220,13 +220,14 @@ fn more_commands_than_the_broker_has_in_flight_are_all_received_once_each() {
     let lines = std::fs::File::open(&file).unwrap();
     let port = broker.port.to_string();
     let arguments = ["-p", &port, "-q", "1", "-t", "chargegate/s/command", "-l"];
-    let mut sender = std::process::Command::new("mosquitto_pub").args(arguments).stdin(lines).spawn().unwrap();
+    let sender = std::process::Command::new("mosquitto_pub").args(arguments).stdin(lines).spawn().unwrap();
+    let mut sender = Killed(sender);
     for n in 0..300 {
         let received = hand.receive();
         assert_eq!(text(&received), n.to_string());
         hand.acknowledge(&received);
     }
-    assert!(sender.wait().unwrap().success());
+    assert!(sender.0.wait().unwrap().success());
 }
 
 #[test]
@@ -246,4 +247,14 @@ fn what_is_wanted_of_another_session_is_ignored() {
     hand.publish(2, message("chargegate/s/event/order", "new"));
     assert_eq!(hand.settled(), (2, Settlement::Confirmed));
     assert_eq!(listener.hear().payload, "new");
+}
+
+/// A program that does not outlive its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -39,7 +39,11 @@ fn a_broker_that_accepts_and_never_answers() {
     let port = serve(|stream| std::mem::forget(stream));
     for protocol in ["", "mqtt.protocol = 4\n"] {
         let watch = Stopwatch::start();
-        assert_told(&(url("mqtt", port) + protocol), "unreachable", &["no answer", "within 1 s", "firewall"]);
+        assert_told(
+            &(url("mqtt", port) + protocol),
+            "unreachable",
+            &["no answer of a broker", "within 1 s", "firewall"],
+        );
         assert!(watch.elapsed().as_millis() >= 1000);
     }
     assert_told(&(url("mqtts", port) + &own_authority().1), "unreachable", &["no answer"]);
@@ -48,7 +52,8 @@ fn a_broker_that_accepts_and_never_answers() {
 #[test]
 fn something_else_than_a_broker() {
     let web = |mut stream: TcpStream| {
-        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        let page = "x".repeat(300);
+        let _ = write!(stream, "HTTP/1.1 400 Bad Request\r\nContent-Length: 300\r\n\r\n{page}");
         std::mem::forget(stream);
     };
     let port = serve(web);
@@ -131,6 +136,7 @@ fn a_refused_subscription() {
 #[test]
 fn a_goodbye_of_the_broker() {
     let cases = [
+        (0x8e, "another client called \"s\""),
         (0x8b, "shutting down"),
         (0x8d, "heard nothing"),
         (0x96, "mqtt.drain_rate"),
@@ -158,7 +164,8 @@ fn two_agents_with_one_name() {
     second.come_up();
     let (kind, text) = line(&first.go_down());
     assert_eq!(kind, "lost");
-    assert!(text.contains("another client called \"s\"") && text.contains("mqtt.client_id"), "{text}");
+    // This mosquitto gives no reason.
+    assert!(text.contains("another client") && text.contains("\"s\""), "{text}");
 }
 
 #[test]

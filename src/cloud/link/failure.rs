@@ -60,7 +60,7 @@ impl Failure {
         let broker = settings.url.to_string();
         match self {
             Self::NoAnswer => Trouble::Unreachable(format!(
-                "no answer from {broker} within {} s: is it the right host and port, and does a firewall let us through?",
+                "no answer of a broker from {broker} within {} s: is it the right host and port, and does a firewall let us through?",
                 settings.timings.connect.as_secs().max(1)
             )),
             Self::Io(error) => of_io(&error, settings, connected),
@@ -79,7 +79,11 @@ impl Failure {
             Self::TooLarge(size) => Trouble::Lost(format!(
                 "{broker} sent a message of {size} bytes, more than is taken: it is told to forget what it has kept for us"
             )),
-            Self::Closed if connected => Trouble::Lost(format!("{broker} closed the connection")),
+            Self::Closed if connected => Trouble::Lost(format!(
+                "{broker} closed the connection; if it does so again and again, another client may be called {:?} too \
+                 (mqtt.client_id)",
+                settings.client_id
+            )),
             Self::Closed => Trouble::NotABroker(format!(
                 "{broker} closed the connection instead of answering; {}, or mqtt.protocol = 4 for one without MQTT 5",
                 hint(settings)
