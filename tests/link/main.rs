@@ -18,10 +18,10 @@ use chargegate::cloud::{CloudInput, CloudOutput, Message, Session, Settlement, T
 use chargegate::config::Config;
 
 /// What only a failure waits for.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Waits until the condition gives something.
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let watch = Stopwatch::start();
     let (_sender, tick) = channel::<()>();
     loop {
@@ -35,38 +35,47 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// The site's side of the link, which does as the test says.
-pub struct Hand {
-    pub link: Link,
+pub(crate) struct Hand {
+    pub(crate) link: Link,
     session: u64,
 }
 
 impl Hand {
-    /// With this configuration, and less patience than on a real site.
-    pub fn with(config: &str) -> Self {
-        let connect = Duration::from_secs(if config.contains("patient") { 10 } else { 1 });
+    /// With this configuration.
+    pub(crate) fn with(config: &str) -> Self {
+        Self::waiting(config, 10)
+    }
+
+    /// It waits a second where others wait longer.
+    pub(crate) fn impatient(config: &str) -> Self {
+        Self::waiting(config, 1)
+    }
+
+    fn waiting(config: &str, seconds: u64) -> Self {
+        let connect = Duration::from_secs(seconds);
         let timings = Timings { keep_alive: Duration::from_secs(5), connect, ..Timings::default() };
         let config = Config::parse(&format!("site.id = \"s\"\n{config}")).unwrap();
         let link = Link::with_timings(&config, timings, || {}).unwrap().unwrap();
         Self { link, session: 0 }
     }
 
-    pub fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         Session(self.session)
     }
 
     /// The next thing that the link tells.
-    pub fn hear(&mut self) -> CloudInput {
+    pub(crate) fn hear(&mut self) -> CloudInput {
         self.link.next_within(DEADLINE).expect("the link tells something")
     }
 
-    pub fn connect(&mut self) {
+    pub(crate) fn connect(&mut self) {
         self.session += 1;
         let will = format!("gone {}", self.session).into_bytes();
         self.link.carry(CloudOutput::Connect { session: self.session(), will });
     }
 
     /// Connects until it is up: the window and the largest packet.
-    pub fn come_up(&mut self) -> (usize, usize) {
+    pub(crate) fn come_up(&mut self) -> (usize, usize) {
         self.connect();
         match self.hear() {
             CloudInput::Up { session, window, largest } if session == self.session() => (window, largest),
@@ -75,13 +84,13 @@ impl Hand {
     }
 
     /// Connects in vain.
-    pub fn fail(&mut self) -> Trouble {
+    pub(crate) fn fail(&mut self) -> Trouble {
         self.connect();
         self.go_down()
     }
 
     /// Why the session ends; what comes before is left out.
-    pub fn go_down(&mut self) -> Trouble {
+    pub(crate) fn go_down(&mut self) -> Trouble {
         loop {
             if let CloudInput::Down { session, why } = self.hear() {
                 assert_eq!(session, self.session());
@@ -90,11 +99,11 @@ impl Hand {
         }
     }
 
-    pub fn publish(&mut self, ticket: u64, message: Message) {
+    pub(crate) fn publish(&mut self, ticket: u64, message: Message) {
         self.link.carry(CloudOutput::Publish { session: self.session(), ticket: Ticket(ticket), message });
     }
 
-    pub fn settled(&mut self) -> (u64, Settlement) {
+    pub(crate) fn settled(&mut self) -> (u64, Settlement) {
         match self.hear() {
             CloudInput::Settled { session, ticket, settlement } => {
                 assert_eq!(session, self.session());
@@ -104,16 +113,16 @@ impl Hand {
         }
     }
 
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         self.link.carry(CloudOutput::Leave { session: self.session() });
     }
 
-    pub fn drop_session(&mut self) {
+    pub(crate) fn drop_session(&mut self) {
         self.link.carry(CloudOutput::Drop { session: self.session() });
     }
 
     /// The next message that comes.
-    pub fn receive(&mut self) -> CloudInput {
+    pub(crate) fn receive(&mut self) -> CloudInput {
         loop {
             let input = self.hear();
             if matches!(input, CloudInput::Received { .. }) {
@@ -122,20 +131,20 @@ impl Hand {
         }
     }
 
-    pub fn acknowledge(&mut self, received: &CloudInput) {
+    pub(crate) fn acknowledge(&mut self, received: &CloudInput) {
         let CloudInput::Received { session, receipt, .. } = *received else { panic!("{received:?}") };
         self.link.carry(CloudOutput::Acknowledge { session, receipt });
     }
 }
 
 /// A message to be confirmed.
-pub fn message(topic: &str, payload: &str) -> Message {
+pub(crate) fn message(topic: &str, payload: &str) -> Message {
     let payload = payload.as_bytes().to_vec();
     Message { topic: topic.to_owned(), payload, retain: false, confirmed: true, correlation: None }
 }
 
 /// The text of what came.
-pub fn text(received: &CloudInput) -> String {
+pub(crate) fn text(received: &CloudInput) -> String {
     match received {
         CloudInput::Received { payload: Ok(payload), .. } => String::from_utf8(payload.clone()).unwrap(),
         other => panic!("{other:?}"),
@@ -143,7 +152,7 @@ pub fn text(received: &CloudInput) -> String {
 }
 
 /// A line about a wrong setting, and what kind it is.
-pub fn line(trouble: &Trouble) -> (&'static str, String) {
+pub(crate) fn line(trouble: &Trouble) -> (&'static str, String) {
     let kind = match trouble {
         Trouble::Unreachable(_) => "unreachable",
         Trouble::NotABroker(_) => "not a broker",

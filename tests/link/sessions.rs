@@ -220,7 +220,7 @@ fn a_goodbye_that_the_broker_does_not_take_ends_in_time() {
 
 #[test]
 fn a_session_that_is_not_up_yet_is_left_at_once() {
-    let port = serve(|stream| std::mem::forget(stream));
+    let port = serve(std::mem::forget);
     let mut hand = Hand::with(&format!("mqtt.url = \"mqtt://127.0.0.1:{port}\"\n"));
     for leave in [true, false] {
         hand.connect();

@@ -12,8 +12,11 @@ use crate::{Hand, line};
 
 /// Each part of a line that matters stands in it.
 fn assert_told(config: &str, kind: &str, parts: &[&str]) {
-    let (told, text) = line(&Hand::with(config).fail());
-    println!("{text}");
+    assert_told_to(Hand::with(config), kind, parts);
+}
+
+fn assert_told_to(mut hand: Hand, kind: &str, parts: &[&str]) {
+    let (told, text) = line(&hand.fail());
     assert_eq!(told, kind, "{text}");
     assert!(!text.contains('\n'), "{text:?}");
     for part in parts {
@@ -36,17 +39,15 @@ fn a_closed_port_and_an_unknown_name() {
 
 #[test]
 fn a_broker_that_accepts_and_never_answers() {
-    let port = serve(|stream| std::mem::forget(stream));
+    let port = serve(std::mem::forget);
     for protocol in ["", "mqtt.protocol = 4\n"] {
         let watch = Stopwatch::start();
-        assert_told(
-            &(url("mqtt", port) + protocol),
-            "unreachable",
-            &["no answer of a broker", "within 1 s", "firewall"],
-        );
+        let hand = Hand::impatient(&(url("mqtt", port) + protocol));
+        assert_told_to(hand, "unreachable", &["no answer of a broker", "within 1 s", "firewall"]);
         assert!(watch.elapsed().as_millis() >= 1000);
     }
-    assert_told(&(url("mqtts", port) + &own_authority().1), "unreachable", &["no answer"]);
+    let (_folder, authority) = own_authority();
+    assert_told_to(Hand::impatient(&(url("mqtts", port) + &authority)), "unreachable", &["no answer"]);
 }
 
 #[test]
@@ -130,6 +131,20 @@ fn a_refused_subscription() {
             std::mem::forget(stream);
         });
         assert_told(&url("mqtt", port), "refused", &["chargegate/s/command", "chargegate/s/ack", "allow both"]);
+    }
+}
+
+#[test]
+fn a_subscription_that_is_not_answered() {
+    // The second allows no messages at all, not even a subscription in the eyes of rumqttc.
+    for properties in [&[][..], &[0x21, 0, 0]] {
+        let port = serve(move |mut stream| {
+            packet(&mut stream).unwrap();
+            stream.write_all(&welcome(properties)).unwrap();
+            std::mem::forget(stream);
+        });
+        let parts = ["does not answer the subscription", "chargegate/s/command"];
+        assert_told_to(Hand::impatient(&url("mqtt", port)), "lost", &parts);
     }
 }
 

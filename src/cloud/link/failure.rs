@@ -24,6 +24,8 @@ pub(super) enum Failure {
     Refused(Refusal),
     /// The broker refuses our subscription.
     Subscription(String),
+    /// The broker let us in, but says nothing to our subscription.
+    NoSubscription,
     /// What came is not MQTT, or not what it should be.
     Gibberish(String),
     /// A message came that is larger than we take, bytes.
@@ -68,6 +70,10 @@ impl Failure {
             Self::Refused(refusal) => refusal.trouble(settings),
             Self::Subscription(why) => Trouble::Refused(format!(
                 "{broker} refuses the subscription to {} and {}: {why}; allow both there for this user",
+                settings.topics.command, settings.topics.ack
+            )),
+            Self::NoSubscription => Trouble::Lost(format!(
+                "{broker} let us in, but does not answer the subscription to {} and {}: ask who runs it",
                 settings.topics.command, settings.topics.ack
             )),
             Self::Gibberish(what) if connected => {

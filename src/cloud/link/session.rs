@@ -70,8 +70,16 @@ struct Progress {
     up: bool,
     /// What came before that.
     early: Vec<Happening>,
-    /// When it ends, once it is to be left.
+    /// The goodbye was asked for.
+    leaving: bool,
+    /// When what is waited for has to have come: the answer to the subscription, the end after the goodbye.
     until: Option<Instant>,
+}
+
+impl Progress {
+    fn begin(session: Session, client: Client) -> Self {
+        Self { session, client, grant: None, up: false, early: Vec::new(), leaving: false, until: None }
+    }
 }
 
 impl Courier {
@@ -106,7 +114,7 @@ impl Courier {
         let to_forget = matches!(begin, Begin::Forget);
         let access = Access::read(&self.settings)?;
         let (client, mut wire) = wire::open(&self.settings, access, begin);
-        let mut progress = Progress { session, client, grant: None, up: false, early: Vec::new(), until: None };
+        let mut progress = Progress::begin(session, client);
         loop {
             let Some(event) = self.next_event(&mut wire, &mut progress).await else { return Err(Trouble::Ended) };
             match event {
@@ -143,12 +151,13 @@ impl Courier {
                         if !progress.up || !progress.client.try_say_goodbye() {
                             return None;
                         }
+                        progress.leaving = true;
                         progress.until = Some(Instant::now() + self.settings.timings.leave);
                     }
                     Some(_) => {}
                 },
                 event = &mut poll => return Some(event),
-                () = deadline => return None,
+                () = deadline => return (!progress.leaving).then_some(Err(Failure::NoSubscription)),
             }
         }
     }
@@ -157,6 +166,7 @@ impl Courier {
         match event {
             Event::Connected(grant) => {
                 progress.grant = Some(grant);
+                progress.until = Some(Instant::now() + self.settings.timings.connect);
                 let topics = &self.settings.topics;
                 progress.client.try_subscribe([&topics.command, &topics.ack]);
             }
@@ -181,6 +191,7 @@ impl Courier {
     fn tell_up(&self, progress: &mut Progress) {
         let Some(grant) = progress.grant.filter(|_| !progress.up) else { return };
         progress.up = true;
+        progress.until = None;
         // One less than the broker takes: at its limit rumqttc would hold back acknowledgements as well.
         let window = grant.receive_maximum.saturating_sub(1).clamp(1, CLOUD_WINDOW);
         let news = News::Up { client: progress.client.clone(), window, largest: grant.largest };
@@ -199,7 +210,7 @@ impl Courier {
                 self.tell(progress.session, News::Happened(happening));
             }
         }
-        if progress.until.is_some() {
+        if progress.leaving {
             return Trouble::Ended;
         }
         self.forget |= matches!(failure, Failure::TooLarge(_));
