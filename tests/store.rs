@@ -225,6 +225,7 @@ fn full_order() -> Order {
         restarted: true,
         accepted: Some(UpTime(4)),
         expires_at: Some(WALL),
+        expires_up: Some(UpTime(6)),
     };
     let course = Course {
         start: Some(start),

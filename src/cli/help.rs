@@ -12,6 +12,11 @@ struct Help {
     details: &'static str,
 }
 
+const OUTBOX: &str = "  --device ID    only rows of this device
+  --since 24h    only rows not older than this
+  --json         an array of objects instead of a table
+Above the table: how much waits, since when, how fast it leaves, and how the connection stands.
+";
 const FILTERS: &str = "  \
 --device ID    only of this device
   --since 24h    only what happened since then
@@ -96,7 +101,7 @@ const COMMANDS: &[Help] = &[
         name: "outbox",
         usage: "outbox [--device ID] [--since 24h] [--json]",
         summary: "what the cloud has not confirmed",
-        details: FILTERS,
+        details: OUTBOX,
     },
     Help {
         name: "check",

@@ -10,6 +10,7 @@ mod explain;
 mod failure;
 mod help;
 mod listing;
+mod outbox;
 mod print_config;
 mod read;
 mod redecode;

@@ -50,7 +50,11 @@ pub struct Timings {
 
 impl Default for Timings {
     fn default() -> Self {
-        Self { keep_alive: Duration::from_secs(30), connect: Duration::from_secs(30), leave: Duration::from_secs(3) }
+        Self {
+            keep_alive: Duration::from_secs(30),
+            connect: Duration::from_secs(30),
+            leave: Duration::from_millis(2500),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 //! carries it out with one client per connection (a *session*, by its number), on a thread of its own, and tells what
 //! came of it. No message lives only in the link: what has to arrive stands in the outbox until it is confirmed.
 
+pub mod envelope;
 pub mod link;
+pub mod topics;
 
 use std::time::Duration;
 

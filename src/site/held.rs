@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::cloud::ReplyTo;
 use crate::command::{Code, Problem, Reply};
 use crate::ids::PortKey;
+use crate::store::CommandSource;
 use crate::turn::{ClientId, ConnId, Outputs};
+
+use super::cloud::Feed;
 
 /// What becomes of a reply when the disk is full and the commit is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,9 +19,31 @@ pub(super) enum WhenFull {
     Refuse,
 }
 
+/// Who waits for a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A client of the control socket.
+    Client(ClientId),
+    /// The cloud. Its reply stands in the outbox, and goes to a response topic as well when it named one.
+    Cloud(Option<ReplyTo>),
+}
+
+impl Caller {
+    pub(super) const fn source(&self) -> CommandSource {
+        match self {
+            Self::Client(_) => CommandSource::Site,
+            Self::Cloud(_) => CommandSource::Cloud,
+        }
+    }
+
+    pub(super) const fn is_cloud(&self) -> bool {
+        matches!(self, Self::Cloud(_))
+    }
+}
+
 #[derive(Debug)]
 struct HeldReply {
-    client: ClientId,
+    caller: Caller,
     id: String,
     line: String,
     when_full: WhenFull,
@@ -53,32 +79,52 @@ impl Held {
         self.starts.contains(&key)
     }
 
-    /// A reply to one client.
-    pub(super) fn reply(&mut self, client: ClientId, id: &str, line: &str, when_full: WhenFull) {
-        self.replies.push(HeldReply { client, id: id.to_owned(), line: line.to_owned(), when_full });
+    /// A reply to one who waits. That of the cloud stands in the outbox already, in the same transaction.
+    pub(super) fn reply(&mut self, caller: Caller, id: &str, line: &str, when_full: WhenFull) {
+        self.replies.push(HeldReply { caller, id: id.to_owned(), line: line.to_owned(), when_full });
     }
 
     /// It is durable: everything may be said.
-    pub(super) fn release(&mut self, ready: &mut Outputs) {
+    pub(super) fn release(&mut self, ready: &mut Outputs, feed: Option<&mut Feed>) {
+        let mut feed = feed;
         ready.append(&mut self.frames);
         self.starts.clear();
-        for reply in self.replies.drain(..) {
-            ready.reply(reply.client, reply.line.as_bytes());
+        for HeldReply { caller, line, .. } in self.replies.drain(..) {
+            match (caller, &mut feed) {
+                (Caller::Client(client), _) => ready.reply(client, line.as_bytes()),
+                (Caller::Cloud(Some(to)), Some(feed)) => feed.reply_to(&to, &line),
+                // It is sent from the outbox.
+                (Caller::Cloud(_), _) => {}
+            }
         }
     }
 
-    /// It was taken back: devices repeat, clients are told. Clients of commands under way are told as well.
-    pub(super) fn take_back(&mut self, waiting: BTreeMap<String, Vec<ClientId>>, ready: &mut Outputs) {
+    /// It was taken back: devices repeat, who waits is told. Who waits for a command under way is told as well.
+    pub(super) fn take_back(
+        &mut self,
+        waiting: BTreeMap<String, Vec<Caller>>,
+        ready: &mut Outputs,
+        feed: Option<&mut Feed>,
+    ) {
+        let mut feed = feed;
         self.frames.clear();
         self.starts.clear();
+        let mut say = |caller: Caller, line: &str| match (caller, &mut feed) {
+            (Caller::Client(client), _) => ready.reply(client, line.as_bytes()),
+            (Caller::Cloud(to), Some(feed)) => {
+                feed.reply_unkept(line);
+                to.iter().for_each(|to| feed.reply_to(to, line));
+            }
+            (Caller::Cloud(_), None) => {}
+        };
         for reply in self.replies.drain(..) {
             match reply.when_full {
-                WhenFull::Give => ready.reply(reply.client, reply.line.as_bytes()),
-                WhenFull::Refuse => ready.reply(reply.client, store_full(&reply.id).as_bytes()),
+                WhenFull::Give => say(reply.caller, &reply.line),
+                WhenFull::Refuse => say(reply.caller, &store_full(&reply.id)),
             }
         }
-        for (id, clients) in waiting {
-            clients.into_iter().for_each(|client| ready.reply(client, store_full(&id).as_bytes()));
+        for (id, callers) in waiting {
+            callers.into_iter().for_each(|caller| say(caller, &store_full(&id)));
         }
     }
 }

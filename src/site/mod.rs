@@ -7,10 +7,12 @@
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit, the flush, and what a full disk takes back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
+//! - `cloud`: the session with the broker, the outbox, what comes in by MQTT.
 //! - `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
 mod acknowledge;
 mod claim;
+mod cloud;
 mod commands;
 mod dues;
 mod effects;
@@ -36,8 +38,9 @@ use crate::store::{Store, StoreError};
 use crate::trust::Trust;
 use crate::turn::{ClientId, ConnId, Core, Fatal, Outputs, Refused};
 
+use cloud::Feed;
 use dues::{Due, Dues};
-use held::Held;
+use held::{Caller, Held};
 use refusals::Refusals;
 
 /// A device in memory.
@@ -164,9 +167,11 @@ pub struct Site {
     refusals: Refusals,
     held: Held,
     ready: Outputs,
-    /// Clients that wait for the reply to a command under way.
-    waiting: BTreeMap<String, Vec<ClientId>>,
+    /// Who waits for the reply to a command under way.
+    waiting: BTreeMap<String, Vec<Caller>>,
     keeping: persist::Keeping,
+    /// The cloud's end; none without `mqtt.url`.
+    feed: Option<Box<Feed>>,
     /// Ports where an order, a hold or an owed stop counts on up-time.
     counting: BTreeSet<PortKey>,
     effects: Vec<Effect>,
@@ -219,6 +224,7 @@ impl Site {
             ready: Outputs::default(),
             waiting: BTreeMap::new(),
             keeping: persist::Keeping::default(),
+            feed: Feed::new(&config, fatal(store.outbox_sent())?, now),
             counting: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
@@ -246,6 +252,7 @@ impl Site {
             self.judge_policies(id, now)?;
             self.refresh_device(id, now);
         }
+        self.plan_unreachable(now);
         Ok(())
     }
 
@@ -442,12 +449,12 @@ impl Core for Site {
     }
 
     fn command_too_long(&mut self, client: ClientId, _now: Now) {
-        self.answer_too_long(client);
+        self.answer_client_too_long(client);
     }
 
     fn client_gone(&mut self, client: ClientId) {
         self.waiting.retain(|_, clients| {
-            clients.retain(|waiting| *waiting != client);
+            clients.retain(|waiting| *waiting != Caller::Client(client));
             !clients.is_empty()
         });
     }
@@ -510,6 +517,7 @@ impl Site {
             }
             Due::Refusals => self.tell_counted_refusals(now),
             Due::AlertClear => self.clear_store_failing(now),
+            Due::Cloud(due) => self.handle_cloud_due(due, now),
         }
     }
 }

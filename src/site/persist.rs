@@ -1,6 +1,6 @@
 //! The commit, the flush, and what a full disk takes back (contract §5).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::store::{Direction, FrameVerdict, JournalRow, NewEvent, Severity, Stor
 use crate::turn::Fatal;
 
 use super::dues::Due;
+use super::held::Caller;
 use super::{Site, fatal};
 
 /// The rule whose alert a full disk raises (contract §7).
@@ -115,7 +116,8 @@ impl Site {
             || self.keeping.flush
             || self.keeping.up_time
             || self.keeping.damage.is_some()
-            || self.keeping.full_since.is_some();
+            || self.keeping.full_since.is_some()
+            || self.feed_wants_commit();
         wanted && !self.keeping.rests
     }
 
@@ -153,7 +155,7 @@ impl Site {
         match written {
             Ok(_) => {
                 self.committed(now);
-                Ok(())
+                self.feed_committed(now)
             }
             Err(error) if error.passes() => self.take_back(&error, now),
             Err(error) => Err(Fatal(format!("store: {error}"))),
@@ -203,7 +205,7 @@ impl Site {
                 self.store.set_believed_wall(wall)?;
             }
         }
-        Ok(())
+        self.write_feed()
     }
 
     pub(super) fn write_case(&mut self, key: PortKey) -> Result<(), StoreError> {
@@ -243,7 +245,7 @@ impl Site {
     }
 
     fn committed(&mut self, now: Now) {
-        self.held.release(&mut self.ready);
+        self.held.release(&mut self.ready, self.feed.as_deref_mut());
         let mut written = std::mem::take(&mut self.keeping.ports);
         self.keeping.sockets.clear();
         self.keeping.devices.clear();
@@ -302,13 +304,13 @@ impl Site {
         fatal(self.store.rollback())?;
         self.make_room()?;
         let under_way = self.commands_taken_back()?;
-        self.held.take_back(under_way, &mut self.ready);
+        self.held.take_back(under_way, &mut self.ready, self.feed.as_deref_mut());
         self.read_again(now)?;
         self.keeping.up_time = false;
         self.keeping.rests = true;
         let retry = now.up.after(Duration::from_millis(FULL_RETRY_MS));
         self.dues.set(Due::FullRetry, Some(retry), now.up);
-        Ok(())
+        self.feed_taken_back(now)
     }
 
     /// At its quota the file has room inside: the oldest frames give way.
@@ -322,8 +324,8 @@ impl Site {
     }
 
     /// Commands that wait for a reply although their row was taken back, stops aside: those are under way.
-    fn commands_taken_back(&mut self) -> Result<std::collections::BTreeMap<String, Vec<crate::turn::ClientId>>, Fatal> {
-        let mut taken_back = std::collections::BTreeMap::new();
+    fn commands_taken_back(&mut self) -> Result<BTreeMap<String, Vec<Caller>>, Fatal> {
+        let mut taken_back = BTreeMap::new();
         let stops = self.stops_under_way();
         let ids: Vec<String> = self.waiting.keys().filter(|id| !stops.contains(*id)).cloned().collect();
         for id in ids {
@@ -454,7 +456,7 @@ impl Site {
     ) -> Result<(), Fatal> {
         let clock = self.trust.quality();
         let event = NewEvent { stream, kind, device, order_no, at: now.wall, up: now.up, clock, data };
-        let added = self.store.add_event(&event);
+        let added = self.keep_event(&event);
         self.kept(added).map(drop)
     }
 
@@ -532,7 +534,7 @@ impl Site {
             clock,
             data: &data,
         };
-        self.store.add_event(&event).map(drop)
+        self.keep_event(&event)
     }
 
     pub(super) fn clear_store_failing(&mut self, now: Now) -> Result<(), Fatal> {

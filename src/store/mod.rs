@@ -15,6 +15,7 @@ mod events;
 mod journal;
 mod open;
 mod orders;
+mod outbox;
 mod ports;
 mod reread;
 mod rereading;
@@ -39,6 +40,7 @@ pub use commands::{CommandRow, CommandSource, Sending, SendingKind};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
 pub use open::{APPLICATION_ID, OpenError, version};
+pub use outbox::{Lane, OutboxRow, SentMarks, Waiting};
 pub use rereading::{Material, Wanted};
 pub use retention::Dropped;
 pub use story::Records;
@@ -99,6 +101,8 @@ pub struct Store {
     broken: Option<StoreError>,
     journal: journal::Size,
     ids: MessageIds,
+    outbox: outbox::Newest,
+    sessions: outbox::Sessions,
 }
 
 impl Store {
@@ -150,9 +154,14 @@ impl Store {
             self.set_meta(Meta::MessageIds, to_i64(mark))?;
             self.ids.reserving = mark;
         }
+        if self.sessions.is_running_out() {
+            self.reserve_sessions()?;
+        }
         self.write("commit", |db| db.prepare_cached("COMMIT")?.execute([]))?;
         self.begun = false;
         self.ids.reserved = self.ids.reserving;
+        self.sessions.reserved = self.sessions.reserving;
+        self.outbox.durable = self.outbox.written;
         self.journal.committed();
         Ok(true)
     }
@@ -169,6 +178,8 @@ impl Store {
         self.begun = false;
         self.broken = None;
         self.ids.reserving = self.ids.reserved;
+        self.sessions.reserving = self.sessions.reserved;
+        self.outbox.written = self.outbox.durable;
         self.journal.rolled_back();
         Ok(())
     }
@@ -181,8 +192,12 @@ impl Store {
         let journal_bytes = to_i64(self.journal.bytes);
         self.set_meta(Meta::JournalBytes, journal_bytes)?;
         self.set_meta(Meta::MessageIds, to_i64(self.ids.next))?;
+        if self.sessions.next > 0 {
+            self.set_meta(Meta::Sessions, to_i64(self.sessions.next))?;
+        }
         self.set_meta(Meta::Clean, 1)?;
         self.ids.reserved = u64::MAX;
+        self.sessions.reserved = u64::MAX;
         self.commit()?;
         let moves = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         moves.map_err(|error| failure("close", &error))?;
@@ -359,6 +374,10 @@ enum Meta {
     JournalWholeSince,
     /// What a salvage still has to tell.
     Damage,
+    /// Numbers of connections to the broker that are set aside.
+    Sessions,
+    /// How far the outbox was sent.
+    OutboxSent,
 }
 
 impl Meta {
@@ -375,6 +394,8 @@ impl Meta {
             Self::JournalBytes => "journal_bytes",
             Self::JournalWholeSince => "journal_whole_since_ms",
             Self::Damage => "damage",
+            Self::Sessions => "cloud_sessions",
+            Self::OutboxSent => "outbox_sent",
         }
     }
 }
@@ -455,6 +476,12 @@ mod tests {
         (events::FROM, "SEARCH events USING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
         (events::OLDEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
         (events::NEWEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
+        (outbox::URGENT, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (outbox::REST, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (outbox::CONFIRMED, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid<?)"),
+        (outbox::DELETE, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (outbox::SET_SUM, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (outbox::SET_PAYLOAD, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
         (journal::REFUSED, "SEARCH journal USING INDEX journal_refused (device_id=?)"),
         (alerts::OPEN_ONE, "SEARCH alerts USING INDEX alerts_open (rule=? AND <expr>=? AND <expr>=? AND <expr>=?)"),
         (alerts::OPEN, "SCAN alerts USING INDEX alerts_open"),

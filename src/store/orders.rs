@@ -339,8 +339,8 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
     order.course = columns.take_json()?.unwrap_or_default();
     order.course.closed = closed;
     order.course.start = start.map(|start| {
-        let StartCourse { tries, asking, refusal, restarted, .. } = order.course.start.unwrap_or_default();
-        StartCourse { tries, asking, refusal, restarted, ..start }
+        let StartCourse { tries, asking, refusal, restarted, expires_up, .. } = order.course.start.unwrap_or_default();
+        StartCourse { tries, asking, refusal, restarted, expires_up, ..start }
     });
     Ok(order)
 }

@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agent;
 mod broker;
 mod cuts;
 mod fake;

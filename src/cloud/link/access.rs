@@ -13,6 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::Timings;
+use crate::cloud::topics::Topics;
 use crate::cloud::{Subject, Trouble};
 use crate::config::{BrokerUrl, Config, MqttProtocol};
 
@@ -26,7 +27,7 @@ pub(super) struct Settings {
     pub(super) url: BrokerUrl,
     pub(super) protocol: MqttProtocol,
     pub(super) client_id: String,
-    pub(super) topics: Topics,
+    pub(super) topics: OwnTopics,
     pub(super) timings: Timings,
     username: Option<String>,
     password_file: Option<PathBuf>,
@@ -36,7 +37,7 @@ pub(super) struct Settings {
 
 /// The topics that the link itself knows.
 #[derive(Debug, Clone)]
-pub(super) struct Topics {
+pub(super) struct OwnTopics {
     pub(super) state: String,
     pub(super) command: String,
     pub(super) ack: String,
@@ -46,12 +47,11 @@ impl Settings {
     /// `None` without `mqtt.url`.
     pub(super) fn of(config: &Config, timings: Timings) -> Option<Self> {
         let mqtt = &config.mqtt;
-        let topic = |last: &str| format!("{}/{}/{last}", mqtt.topic_prefix, config.site.id);
         Some(Self {
             url: mqtt.url.clone()?,
             protocol: mqtt.protocol,
             client_id: mqtt.client_id.clone().unwrap_or_else(|| config.site.id.to_string()),
-            topics: Topics { state: topic("state"), command: topic("command"), ack: topic("ack") },
+            topics: OwnTopics::of(config),
             timings,
             username: mqtt.username.clone(),
             password_file: mqtt.password_file.clone(),
@@ -74,7 +74,12 @@ impl Settings {
     }
 }
 
-impl Topics {
+impl OwnTopics {
+    fn of(config: &Config) -> Self {
+        let topics = Topics::of(config);
+        Self { state: topics.state(), command: topics.command(), ack: topics.ack() }
+    }
+
     pub(super) fn subject(&self, topic: &str) -> Option<Subject> {
         match topic {
             _ if topic == self.command => Some(Subject::Command),
