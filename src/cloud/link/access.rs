@@ -117,7 +117,7 @@ fn credentials(settings: &Settings) -> Result<Option<(String, String)>, Trouble>
     Ok(given.then(|| (settings.username.clone().unwrap_or_default(), password)))
 }
 
-/// The first line, without its end; editors like to add one.
+/// Without the line end that editors like to add.
 fn password(file: &Path) -> Result<String, Trouble> {
     let mut text = fs::read_to_string(file).map_err(|error| unreadable("mqtt.password_file", file, &error))?;
     text.truncate(text.trim_end_matches(['\n', '\r']).len());

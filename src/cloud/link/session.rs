@@ -96,12 +96,11 @@ impl Courier {
 
     /// One session, from the files that it needs to its end.
     async fn session(&mut self, session: Session, will: Vec<u8>) -> Trouble {
-        if mem::take(&mut self.forget)
-            && let Err(why) = self.run_client(session, Begin::Forget).await
-            && why != Trouble::Ended
-        {
-            self.forget = true;
-            return why;
+        if self.forget {
+            if let Err(why) = self.run_client(session, Begin::Forget).await {
+                return why;
+            }
+            self.forget = false;
         }
         match self.run_client(session, Begin::Keep { will }).await {
             Ok(()) => Trouble::Ended,
