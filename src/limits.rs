@@ -48,6 +48,18 @@ pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
 
 /// A command from the cloud, as a line of the control socket.
 pub const CLOUD_COMMAND_BYTES: usize = CONTROL_LINE;
+/// The largest packet taken from the broker: above a command, so that one that is somewhat too large gets a reply.
+pub const CLOUD_INCOMING_BYTES: u32 = 256 * 1024;
+/// Requests that may wait for the thread of the broker.
+pub const CLOUD_QUEUE: usize = 512;
+/// While so many wait, messages that need no confirmation are left out.
+pub const CLOUD_QUEUE_UNCONFIRMED: usize = 256;
+/// News that may wait for the main thread; then the broker waits.
+pub const CLOUD_NEWS: usize = 1024;
+/// The longest that the agent's goodbye to the broker takes.
+pub const CLOUD_GOODBYE: Duration = Duration::from_secs(3);
+/// How long the broker keeps the session, seconds.
+pub const CLOUD_SESSION_EXPIRY: u32 = 7 * 86_400;
 
 /// Messages that may wait for the broker's confirmation at the same time.
 pub const CLOUD_WINDOW: usize = 32;
@@ -107,6 +119,11 @@ const _: () = assert!(FIRST_CLIENT_SLOT + CONTROL_CLIENTS <= FIRST_OTHER_SLOT &&
 const _: () = assert!(ACCEPTS_A_TURN < BACKLOG as usize && BACKLOG >= 1024);
 const _: () = assert!(LONGEST_SLEEP.as_millis() <= i32::MAX as u128);
 const _: () = assert!(COMMIT_DISTANCE.as_millis() < COMMIT_WAIT.as_millis());
-const _: () = assert!(END_FLUSH.as_millis() + COMMIT_WAIT.as_millis() < 5000, "the end takes less than 5 s");
+const _: () = assert!(
+    END_FLUSH.as_millis() + CLOUD_GOODBYE.as_millis() + COMMIT_WAIT.as_millis() < 5000,
+    "the end takes less than 5 s"
+);
+const _: () = assert!(CLOUD_COMMAND_BYTES + 1024 < CLOUD_INCOMING_BYTES as usize, "a command fits, with its topic");
+const _: () = assert!(CLOUD_QUEUE_UNCONFIRMED + 4 * CLOUD_WINDOW < CLOUD_QUEUE, "what is confirmed finds room");
 const _: () = assert!(CLOUD_SETTLED_TOGETHER < CLOUD_SETTLED && CLOUD_WINDOW < CLOUD_SETTLED);
 const _: () = assert!(REPETITION_MS < REPORT_MATCHES_FOR_MS && NOTE_UP_TIME_MS <= 60_000);

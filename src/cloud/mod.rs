@@ -5,6 +5,7 @@
 //! came of it. No message lives only in the link: what has to arrive stands in the outbox until it is confirmed.
 
 pub mod envelope;
+pub mod link;
 pub mod topics;
 
 use std::time::Duration;
