@@ -74,7 +74,7 @@ fn show(config: &Config, options: &ReadOptions) -> Result<usize, Failure> {
     let (command, path) = (options.listing.command, &config.store.path);
     // Without a store there is nothing that could be flushed into it.
     if path.exists() {
-        agent::ask_to_flush(&config.control.socket);
+        let _ = agent::ask_to_flush(&config.control.socket);
     }
     let connection = store_file::open(command, path)?;
     let mut out = BufWriter::new(io::stdout().lock());

@@ -49,11 +49,17 @@ impl Site {
         let command = request.command();
         if let Ok(Command { action: Action::Flush, .. }) = command {
             self.keeping.flush();
-            self.held.reply(client, &request.id, &Reply::done(&request.id).to_line(), WhenFull::Give);
+            self.held.reply(
+                client,
+                &request.id,
+                &Reply::done(&request.id).with(self.condition()).to_line(),
+                WhenFull::Give,
+            );
             return Ok(());
         }
-        if self.keeping.is_full() {
-            // What could not be kept did not happen: a stop, above all, is judged by what is committed.
+        if self.keeping.is_full() || matches!(command, Ok(Command { action: Action::GetSnapshot(_), .. })) {
+            // What could not be kept did not happen: a stop, above all, is judged by what is committed, and a snapshot
+            // tells of nothing else.
             self.commit_all(now)?;
         }
         self.note_command(&request, &actor, now)?;
@@ -122,7 +128,13 @@ impl Site {
         _now: Now,
     ) -> Result<(), Fatal> {
         let line = reply.to_line();
-        let kept = self.store.set_reply(id, &line, reply.order_no.as_ref());
+        let is_full = reply.problem.as_ref().is_some_and(|problem| problem.code == Code::StoreFull);
+        let kept = if is_full {
+            // Not remembered: with more room it can be done.
+            self.store.forget_command(id)
+        } else {
+            self.store.set_reply(id, &line, reply.order_no.as_ref())
+        };
         self.kept(kept)?;
         for client in self.waiting.remove(id).unwrap_or_default() {
             self.held.reply(client, id, &line, when_full);
@@ -142,6 +154,8 @@ impl Site {
             Action::Stop(stop) => self.stop_charge(id, actor, stop, now),
             Action::QueryStatus(device, socket) => self.query_status(id, device, socket, now),
             Action::GetOrder(order_no) => self.get_order(id, &order_no),
+            Action::GetSnapshot(device) => self.get_snapshot(id, device),
+            Action::Replay(wanted) => self.replay(id, wanted, now),
             Action::SetDevice(set) => self.set_device(id, set, now),
             Action::SetSocket(set) => self.set_socket(id, set, now),
             Action::RemoveDevice(device) => self.remove_device(id, device, now),
@@ -477,7 +491,7 @@ impl Site {
     }
 }
 
-fn unknown_device(device: DeviceId) -> Problem {
+pub(super) fn unknown_device(device: DeviceId) -> Problem {
     Problem::of(Code::UnknownDevice, "device", format!("device {device} is not known"))
 }
 

@@ -7,11 +7,13 @@
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit, the flush, and what a full disk takes back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
+//! - `snapshot`: everything as of one moment. `replay`: events are sent again. `condition`: how the agent itself is.
 //! - `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
 mod acknowledge;
 mod claim;
 mod commands;
+mod condition;
 mod dues;
 mod effects;
 mod frames;
@@ -20,8 +22,10 @@ mod persist;
 mod presence;
 pub mod redecode;
 mod refusals;
+mod replay;
+mod snapshot;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::ask::Ask;
@@ -164,6 +168,8 @@ pub struct Site {
     refusals: Refusals,
     held: Held,
     ready: Outputs,
+    /// Replays under way, one after the other.
+    replays: VecDeque<replay::Replay>,
     /// Clients that wait for the reply to a command under way.
     waiting: BTreeMap<String, Vec<ClientId>>,
     keeping: persist::Keeping,
@@ -217,6 +223,7 @@ impl Site {
             refusals: Refusals::default(),
             held: Held::default(),
             ready: Outputs::default(),
+            replays: VecDeque::new(),
             waiting: BTreeMap::new(),
             keeping: persist::Keeping::default(),
             counting: BTreeSet::new(),
@@ -508,6 +515,7 @@ impl Site {
                 self.keeping.retry();
                 Ok(())
             }
+            Due::Replay => self.go_on_replaying(now),
             Due::Refusals => self.tell_counted_refusals(now),
             Due::AlertClear => self.clear_store_failing(now),
         }

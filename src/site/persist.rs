@@ -303,6 +303,7 @@ impl Site {
         self.make_room()?;
         let under_way = self.commands_taken_back()?;
         self.held.take_back(under_way, &mut self.ready);
+        self.replays_taken_back()?;
         self.read_again(now)?;
         self.keeping.up_time = false;
         self.keeping.rests = true;

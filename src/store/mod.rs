@@ -16,6 +16,7 @@ mod journal;
 mod open;
 mod orders;
 mod ports;
+mod replaying;
 mod reread;
 mod rereading;
 mod retention;
@@ -455,6 +456,7 @@ mod tests {
         (events::FROM, "SEARCH events USING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
         (events::OLDEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
         (events::NEWEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
+        (replaying::KEPT, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
         (journal::REFUSED, "SEARCH journal USING INDEX journal_refused (device_id=?)"),
         (alerts::OPEN_ONE, "SEARCH alerts USING INDEX alerts_open (rule=? AND <expr>=? AND <expr>=? AND <expr>=?)"),
         (alerts::OPEN, "SCAN alerts USING INDEX alerts_open"),

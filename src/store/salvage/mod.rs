@@ -37,7 +37,7 @@ use crate::clock::{UpTime, WallTime};
 use crate::ids::MessageId;
 
 pub(super) use aside::finish;
-pub(super) use rows::unreadable;
+pub(super) use rows::{outbox_sum, unreadable};
 pub(super) use wal::Log;
 
 use pages::Pages;

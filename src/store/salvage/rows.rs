@@ -67,7 +67,7 @@ fn outbox(row: &Row<'_>) -> rusqlite::Result<bool> {
 }
 
 /// Over all other columns in their order.
-pub(super) fn outbox_sum(row: &Row<'_>) -> rusqlite::Result<u32> {
+pub(in crate::store) fn outbox_sum(row: &Row<'_>) -> rusqlite::Result<u32> {
     let mut columns = Columns::of(row);
     let (id, created_at): (i64, i64) = (columns.take()?, columns.take()?);
     columns.take::<i64>()?;
