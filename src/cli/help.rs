@@ -118,6 +118,18 @@ all of it was booked.
 ",
     },
     Help {
+        name: "status",
+        usage: "status [--json]",
+        summary: "the site on one screen: devices, orders, cloud, store, clock, alerts",
+        details: "  \
+--json         one object; null is not known
+
+A day begins at midnight by site.utc_offset. Provisional: closed by a time limit only, and not final yet. With flags:
+open or closed today, with something that a person should look at before money moves.
+
+",
+    },
+    Help {
         name: "decode",
         usage: "decode [HEX...]",
         summary: "explain frames field by field",

@@ -8,6 +8,7 @@ mod support;
 
 mod replay;
 mod snapshot;
+mod status;
 
 use std::path::Path;
 
