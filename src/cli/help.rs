@@ -34,7 +34,7 @@ const COMMANDS: &[Help] = &[
   --seconds N    end after so long, else when interrupted
   --speed N      both clocks run so many times as fast, 60 when not given
   --keep DIR     keep the store in this folder, else nothing is left behind
-  --mqtt URL     tell this broker
+  --mqtt URL     tell this broker, as site demo
 ",
     },
     Help {
