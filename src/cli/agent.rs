@@ -51,11 +51,11 @@ impl Agent {
     }
 }
 
-/// Asks a running agent to write down what it has in memory, so that what is read next is current; gives what it tells
-/// of itself. Without an agent, or with one that does not answer in time, the store is read as it stands.
+/// Asks a running agent to write down what it has in memory, so that what is read next is current. Without an
+/// agent, or with one that does not answer in time, the store is read as it stands. What it says of itself comes back.
 pub fn ask_to_flush(socket: &Path) -> Option<Value> {
-    let reply: Value = serde_json::from_str(&flush(socket).ok()??).ok()?;
-    (reply["result"] == "done").then(|| reply["data"].clone())
+    let reply = flush(socket).ok().flatten()?;
+    serde_json::from_str(&reply).ok()
 }
 
 fn flush(socket: &Path) -> io::Result<Option<String>> {

@@ -36,7 +36,8 @@ pub fn run(config: &Config, options: &StatusOptions) -> Outcome {
     let told = if path.exists() { agent::ask_to_flush(&config.control.socket) } else { None };
     let store = store_file::open("status", path)?;
     let now = Clock::start(UpTime::default()).with_marker(&config.site.clock_synchronized_file).now();
-    let status = Status::read(config, &store, told.as_ref(), now)
+    let told = told.as_ref().filter(|reply| reply["result"] == "done").map(|reply| &reply["data"]);
+    let status = Status::read(config, &store, told, now)
         .map_err(|error| store_file::unreadable("status", path, &error))?;
     let mut out = io::stdout().lock();
     if options.json {
