@@ -37,8 +37,8 @@ pub fn run(config: &Config, options: &StatusOptions) -> Outcome {
     let store = store_file::open("status", path)?;
     let now = Clock::start(UpTime::default()).with_marker(&config.site.clock_synchronized_file).now();
     let told = told.as_ref().filter(|reply| reply["result"] == "done").map(|reply| &reply["data"]);
-    let status = Status::read(config, &store, told, now)
-        .map_err(|error| store_file::unreadable("status", path, &error))?;
+    let status =
+        Status::read(config, &store, told, now).map_err(|error| store_file::unreadable("status", path, &error))?;
     let mut out = io::stdout().lock();
     if options.json {
         return Ok(writeln!(out, "{}", serde_json::to_value(&status).unwrap_or_default())?);
