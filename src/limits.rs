@@ -46,6 +46,18 @@ pub const CONTROL_WAITING_BYTES: usize = 1024 * 1024;
 /// How long a client that was told of its long line may take to hang up.
 pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
 
+/// What `get_snapshot` tells at most, bytes: a site of 4,096 devices, all of whose ports charge, fits. More has to be
+/// asked device by device.
+pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+/// Replies to `get_snapshot` that are kept for a repetition, bytes in all; the newest is kept whatever its size.
+pub const SNAPSHOTS_KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// What an event that is replayed takes in the outbox, bytes, at most…
+pub const REPLAYED_BYTES: u64 = 96;
+/// … and how much of `store.max_size`, in per cent, is left to what the site has to keep meanwhile.
+pub const LEFT_BY_REPLAY: u64 = 10;
+/// Events that `replay` puts into the outbox in a turn.
+pub const REPLAYED_A_TURN: u64 = 500;
+
 /// A command from the cloud, as a line of the control socket.
 pub const CLOUD_COMMAND_BYTES: usize = CONTROL_LINE;
 /// The largest packet taken from the broker: above a command, so that one that is somewhat too large gets a reply.

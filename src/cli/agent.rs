@@ -8,8 +8,9 @@ use chargegate::clock::{Clock, UpTime};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A reply is at most this long (contract §6), and a reader must not be made to wait for more.
-const LONGEST_REPLY: u64 = 1 << 20;
+/// A reply is at most this long, and a reader must not be made to wait for more: a snapshot of a whole site is the
+/// longest.
+const LONGEST_REPLY: u64 = chargegate::limits::SNAPSHOT_BYTES as u64 + (1 << 20);
 /// How long a reading command waits for figures to become current.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -18,6 +18,7 @@ use crate::turn::{ClientId, Fatal};
 
 use super::held::{Caller, WhenFull};
 use super::presence::Enabled;
+use super::snapshot::GET_SNAPSHOT;
 use super::{Quirks, Site, fatal};
 
 /// A command as it comes in.
@@ -90,8 +91,9 @@ impl Site {
         if let Ok(Command { action: Action::Flush, .. }) = command {
             return self.flush_for(caller, &asker.id, now);
         }
-        if self.keeping.is_full() {
-            // What could not be kept did not happen: a stop, above all, is judged by what is committed.
+        if self.keeping.is_full() || matches!(command, Ok(Command { action: Action::GetSnapshot(_), .. })) {
+            // What could not be kept did not happen: a stop, above all, is judged by what is committed, and a snapshot
+            // tells of nothing else.
             self.commit_all(now)?;
         }
         self.note_command(&request, &asker, now)?;
@@ -113,10 +115,7 @@ impl Site {
     /// Figures that only move go to the store with the commit that the reply waits for.
     fn flush_for(&mut self, caller: Caller, id: &str, now: Now) -> Result<(), Fatal> {
         self.keeping.flush();
-        let mut reply = Reply::done(id);
-        if let Some(connection) = self.cloud_connection(now) {
-            reply = reply.with(json!({ "cloud": connection }));
-        }
+        let reply = Reply::done(id).with(self.condition(now));
         self.answer(caller, id, &reply.to_line(), WhenFull::Give, now)
     }
 
@@ -192,7 +191,10 @@ impl Site {
             order_no: None,
         };
         let noted = self.store.put_command(&row);
-        self.keeping.commands.insert(row.id.clone(), row);
+        // A snapshot is long and changes nothing: one that is taken back is made anew.
+        if row.kind != GET_SNAPSHOT {
+            self.keeping.commands.insert(row.id.clone(), row);
+        }
         self.kept(noted).map(drop)
     }
 
@@ -205,17 +207,12 @@ impl Site {
         now: Now,
     ) -> Result<(), Fatal> {
         let line = reply.to_line();
-        if let Some(row) = self.keeping.commands.get_mut(id) {
-            row.reply = Some(line.clone());
-            row.order_no = reply.order_no.clone().or_else(|| row.order_no.take());
-        }
-        let kept = self.store.set_reply(id, &line, reply.order_no.as_ref());
-        self.kept(kept)?;
         let mut callers = self.waiting.remove(id).unwrap_or_default();
         if !callers.iter().any(Caller::is_cloud) && self.is_of_cloud(id)? {
             // It was asked for before a restart.
             callers.push(Caller::Cloud(None));
         }
+        self.keep_reply(id, reply, &line)?;
         if callers.iter().any(Caller::is_cloud) {
             self.put_out_reply(&line, now)?;
         }
@@ -223,6 +220,22 @@ impl Site {
             self.held.reply(caller, id, &line, when_full);
         }
         Ok(())
+    }
+
+    fn keep_reply(&mut self, id: &str, reply: &Reply, line: &str) -> Result<(), Fatal> {
+        let is_full = reply.problem.as_ref().is_some_and(|problem| problem.code == Code::StoreFull);
+        let kept = if is_full {
+            // Not remembered: with more room it can be done.
+            self.keeping.commands.remove(id);
+            self.store.forget_command(id)
+        } else {
+            if let Some(row) = self.keeping.commands.get_mut(id) {
+                row.reply = Some(line.to_owned());
+                row.order_no = reply.order_no.clone().or_else(|| row.order_no.take());
+            }
+            self.store.set_reply(id, line, reply.order_no.as_ref())
+        };
+        self.kept(kept).map(drop)
     }
 
     fn is_of_cloud(&self, id: &str) -> Result<bool, Fatal> {
@@ -244,6 +257,8 @@ impl Site {
             Action::Stop(stop) => self.stop_charge(id, actor, stop, now),
             Action::QueryStatus(device, socket) => self.query_status(id, device, socket, now),
             Action::GetOrder(order_no) => self.get_order(id, &order_no),
+            Action::GetSnapshot(device) => self.get_snapshot(id, device),
+            Action::Replay(wanted) => self.replay(id, wanted, now),
             Action::SetDevice(set) => self.set_device(id, set, now),
             Action::SetSocket(set) => self.set_socket(id, set, now),
             Action::RemoveDevice(device) => self.remove_device(id, device, now),
@@ -589,7 +604,7 @@ impl Site {
     /// Whether something is on its way that will answer this command.
     pub(super) fn waits_on(&self, id: &str) -> bool {
         let mut queries = self.asks.values().flat_map(|ask| &ask.queries);
-        queries.any(|query| query.command_id == id) || self.is_under_way(id)
+        queries.any(|query| query.command_id == id) || self.is_under_way(id) || self.replays(id)
     }
 
     fn is_under_way(&self, id: &str) -> bool {
@@ -606,7 +621,7 @@ fn too_long() -> Problem {
     Problem::new(Code::InvalidJson, "a command is at most 64 KiB long")
 }
 
-fn unknown_device(device: DeviceId) -> Problem {
+pub(super) fn unknown_device(device: DeviceId) -> Problem {
     Problem::of(Code::UnknownDevice, "device", format!("device {device} is not known"))
 }
 

@@ -30,6 +30,8 @@ pub(super) enum Due {
     Retention,
     /// A full disk is tried again.
     FullRetry,
+    /// The next events of a replay go into the outbox.
+    Replay,
     /// Refusals that were counted meanwhile are told.
     Refusals,
     /// An alert whose condition is gone clears.

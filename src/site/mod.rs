@@ -8,12 +8,14 @@
 //! - `persist`: the commit and the flush. `taken_back`: a full disk took a commit back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
 //! - `cloud`: the session with the broker, the outbox, what comes in by MQTT.
+//! - `snapshot`: everything as of one moment. `replay`: events are sent again. `condition`: how the agent itself is.
 //! - `consistency`: how long order and port disagree. `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
 mod acknowledge;
 mod claim;
 mod cloud;
 mod commands;
+mod condition;
 mod consistency;
 mod dues;
 mod effects;
@@ -23,9 +25,11 @@ mod persist;
 mod presence;
 pub mod redecode;
 mod refusals;
+mod replay;
+mod snapshot;
 mod taken_back;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -174,6 +178,8 @@ pub struct Site {
     refusals: Refusals,
     held: Held,
     ready: Outputs,
+    /// Replays under way, one after the other.
+    replays: VecDeque<replay::Replay>,
     /// Who waits for the reply to a command under way.
     waiting: BTreeMap<String, Vec<Caller>>,
     keeping: persist::Keeping,
@@ -230,6 +236,7 @@ impl Site {
             refusals: Refusals::default(),
             held: Held::default(),
             ready: Outputs::default(),
+            replays: VecDeque::new(),
             waiting: BTreeMap::new(),
             keeping: persist::Keeping::default(),
             watch: consistency::Watch::default(),
@@ -532,6 +539,7 @@ impl Site {
                 self.keeping.retry();
                 Ok(())
             }
+            Due::Replay => self.go_on_replaying(now),
             Due::Refusals => self.tell_counted_refusals(now),
             Due::AlertClear => self.clear_store_failing(now),
             Due::Cloud(due) => self.handle_cloud_due(due, now),

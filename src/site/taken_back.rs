@@ -38,6 +38,7 @@ impl Site {
             self.take_reply_back(reply)?;
         }
         self.read_again(&unsent, now)?;
+        self.replays_taken_back()?;
         self.take_commands_back()?;
         self.end_commands_of_the_last_run(now)?;
         self.tell_refusals_again(now)?;

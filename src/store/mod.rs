@@ -18,6 +18,7 @@ mod open;
 mod orders;
 mod outbox;
 mod ports;
+mod replaying;
 mod reread;
 mod rereading;
 mod retention;
@@ -486,6 +487,7 @@ mod tests {
         (outbox::DELETE, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
         (outbox::SET_SUM, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
         (outbox::SET_PAYLOAD, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (replaying::KEPT, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
         (journal::REFUSED, "SEARCH journal USING INDEX journal_refused (device_id=?)"),
         (alerts::OPEN_ONE, "SEARCH alerts USING INDEX alerts_open (rule=? AND <expr>=? AND <expr>=? AND <expr>=?)"),
         (alerts::OPEN, "SCAN alerts USING INDEX alerts_open"),

@@ -78,6 +78,22 @@ impl Store {
         Ok(orders)
     }
 
+    /// Hands out the orders that [`Store::unsettled_orders`] gives one by one, open ones first, then by their close:
+    /// they can be many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn each_unsettled_order(&self, mut take: impl FnMut(Order)) -> Result<(), StoreError> {
+        self.read("read orders", |db| {
+            let mut statement = db.prepare_cached(UNSETTLED)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                take(order(row)?);
+            }
+            Ok(())
+        })
+    }
+
     /// Closed orders that are not final and were closed at or before `until`, longest ago first, at most `limit`.
     ///
     /// # Errors

@@ -198,20 +198,22 @@ impl Site {
                 self.feed_cloud(now)
             }
             CloudInput::Received { session, receipt, subject, payload, retained, expires_in, reply_to } => {
-                let Some(feed) = self.feed.as_mut().filter(|feed| feed.phase.is_of(session)) else { return Ok(()) };
-                let receipts = if subject == Subject::Ack { &mut feed.ack_receipts } else { &mut feed.receipts };
-                receipts.push((session, receipt));
+                if !self.feed.as_ref().is_some_and(|feed| feed.phase.is_of(session)) {
+                    return Ok(());
+                }
                 match subject {
-                    Subject::Ack => {
-                        self.take_ack(&payload, now);
-                        Ok(())
-                    }
+                    Subject::Ack => self.take_ack(&payload, now),
                     Subject::Command if retained => {
                         log::warn!("retained command ignored: one that a broker keeps would come again and again");
-                        Ok(())
                     }
-                    Subject::Command => self.take_cloud_command(&payload, expires_in, reply_to, now),
+                    Subject::Command => self.take_cloud_command(&payload, expires_in, reply_to, now)?,
                 }
+                // Behind the command: there may have been a commit before it was taken in.
+                if let Some(feed) = &mut self.feed {
+                    let receipts = if subject == Subject::Ack { &mut feed.ack_receipts } else { &mut feed.receipts };
+                    receipts.push((session, receipt));
+                }
+                Ok(())
             }
         }
     }
