@@ -7,6 +7,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[allow(dead_code, reason = "the end-to-end scenes use more of it")]
+#[path = "../end_to_end/scaled.rs"]
+mod scaled;
+
 mod commands;
+mod faulty;
 mod mutations;
 mod scenes;
