@@ -10,9 +10,9 @@ use rumqttc::v5::{Client, Event, MqttOptions, mqttbytes::QoS::AtLeastOnce, mqttb
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
-type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 /// What is to be published, by the end of its topic.
 type Sendings = Vec<(&'static str, Value)>;
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// All of a stream up to `done` are here, or gone for ever; the rowid of `streams` tells which instance came first.
 const TABLES: &str = "
@@ -25,8 +25,8 @@ const UPSERT: &str = "INSERT INTO orders SELECT ?1, ?2, min(rowid), ?3, ?4, ?5 F
     generation = excluded.generation, seq = excluded.seq, final = excluded.final, data = excluded.data
     WHERE (excluded.revision, excluded.generation, excluded.seq) > (revision, generation, seq)";
 const GAPS: &str = "SELECT seq + 1, next - 1 FROM (SELECT seq, lead(seq) OVER (ORDER BY seq) AS next
-    FROM (SELECT ?3 AS seq UNION SELECT seq FROM events WHERE instance = ?1 AND stream = ?2 AND seq > ?3
-    UNION SELECT ?4)) WHERE next > seq + 1 AND seq >= ?3 AND ?1 = ?5 LIMIT 50";
+    FROM (SELECT ?3 AS seq UNION SELECT ?4 UNION SELECT seq FROM events WHERE instance = ?1 AND stream = ?2
+    AND seq > ?3 AND seq < ?4)) WHERE next > seq + 1 AND seq >= ?3 AND ?1 = ?5 LIMIT 50";
 const RAISE: &str = "INSERT INTO streams VALUES (?1, ?2, ?3)
     ON CONFLICT DO UPDATE SET done = max(done, excluded.done) RETURNING done";
 
@@ -37,7 +37,8 @@ fn main() -> Outcome<()> {
     let (host, port) = address.rsplit_once(':').ok_or("HOST:PORT")?;
     let db = Connection::open(file)?;
     db.execute_batch(TABLES)?;
-    let mut receiver = Receiver { db, acks, instance: None, asked: BTreeSet::new() };
+    let instance = db.query_row("SELECT instance FROM streams ORDER BY rowid DESC LIMIT 1", [], |row| row.get(0)).ok();
+    let mut receiver = Receiver { db, acks, instance, asked: BTreeSet::new() };
     loop {
         // One client a connection: what is confirmed late on an old one must not count on the next.
         let mut options = MqttOptions::new(format!("receiver-{}", site.replace('/', "-")), host, port.parse()?);
@@ -45,8 +46,7 @@ fn main() -> Outcome<()> {
         options.set_clean_start(false).set_session_expiry_interval(Some(604_800)).set_manual_acks(true);
         options.set_receive_maximum(Some(64)).set_max_packet_size(Some(1 << 20)).set_outgoing_inflight_upper_limit(512);
         let (client, mut connection) = Client::new(options, 1024);
-        client.try_subscribe(format!("{site}/state"), AtLeastOnce)?;
-        client.try_subscribe(format!("{site}/event/+"), AtLeastOnce)?;
+        ["state", "event/+"].iter().try_for_each(|tail| client.try_subscribe(format!("{site}/{tail}"), AtLeastOnce))?;
         receiver.asked.clear();
         for happened in connection.iter().map_while(Result::ok) {
             if let Event::Incoming(Packet::Publish(message)) = happened {
