@@ -14,4 +14,5 @@ mod scaled;
 mod commands;
 mod faulty;
 mod mutations;
+mod page;
 mod scenes;
