@@ -95,9 +95,9 @@ impl Receiver {
     fn event(&mut self, instance: &str, stream: &str, seq: i64, event: &Value) -> Outcome<Sendings> {
         let (data, transaction) = (&event["data"], self.db.transaction()?);
         let row = params![event["id"].as_str(), instance, stream, seq, event.to_string()];
-        let is_new = transaction.execute("INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5)", row)? == 1;
+        transaction.execute("INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4, ?5)", row)?;
         let done = advance(&transaction, instance, stream, 0)?;
-        let settled = is_new && data["revision"].is_i64() && upsert(&transaction, instance, seq, data)?;
+        let settled = data["revision"].is_i64() && upsert(&transaction, instance, seq, data)?;
         transaction.commit()?;
         if settled {
             println!("settled {} revision {} energy_wh {}", data["order_no"], data["revision"], data["energy_wh"]);

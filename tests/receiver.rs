@@ -370,6 +370,13 @@ fn a_claimed_order_stands_under_its_new_number_alone() {
     receiver.is_complete_to(OLD, 3);
     assert_eq!(receiver.order("made-up-1"), None, "what comes late under the old number is older");
     assert!(receiver.order("CLOUD-1").is_some());
+    // In their order.
+    let adopted = with(started("made-up-2"), json!({ "source": "adopted", "plan": null, "mode": null }));
+    let claimed = with(adopted.clone(), json!({ "order_no": "CLOUD-2", "was_order_no": "made-up-2" }));
+    site.tell(&event(OLD, 4, "order.adopted", adopted));
+    site.tell(&event(OLD, 5, "order.claimed", claimed));
+    receiver.is_complete_to(OLD, 5);
+    assert!(receiver.order("made-up-2").is_none() && receiver.order("CLOUD-2").is_some());
 }
 
 #[test]
