@@ -128,6 +128,14 @@ fn changed_in_tiers(command: &Value) -> Vec<Value> {
     all
 }
 
+/// The control socket takes a stop by port that does not say which order it means; and no schema compares two numbers.
+fn beyond_the_description(command: &Value) -> bool {
+    let has = |name: &str| command.get(name).is_some();
+    let range = command["from_seq"].as_i64().zip(command["to_seq"].as_i64());
+    command["type"] == "stop_charge" && has("device") && !has("expect_order_no")
+        || range.is_some_and(|(from, to)| from > to)
+}
+
 #[test]
 fn the_description_refuses_what_the_program_refuses_and_nothing_else() {
     let mut counts = [0, 0];
@@ -136,11 +144,8 @@ fn the_description_refuses_what_the_program_refuses_and_nothing_else() {
             for command in [changed(&example), changed_in_tiers(&example)].concat() {
                 let described = asyncapi().check(TOPIC, &command);
                 let program = read(&command);
-                if program.as_ref().is_err_and(|problem| problem.code == Code::NotSupported) {
-                    continue;
-                }
-                if command.get("expect_order_no").is_none() && command["type"] == "stop_charge" && described.is_err() {
-                    // The control socket takes it.
+                let to_come = program.as_ref().is_err_and(|problem| problem.code == Code::NotSupported);
+                if to_come || beyond_the_description(&command) {
                     continue;
                 }
                 counts[usize::from(program.is_ok())] += 1;

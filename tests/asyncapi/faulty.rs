@@ -1,5 +1,6 @@
 //! A simulated site with one device of each fault: whatever it makes the program tell is as it is described.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -7,11 +8,12 @@ use std::thread::JoinHandle;
 use chargegate::clock::{Clock, UpTime};
 use chargegate::sim::Fault;
 use chargegate::sim::fleet::{Fleet, Member, device_id};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::scaled::Scaled;
-use crate::support::asyncapi::asyncapi;
-use crate::support::{Agent, Client, wait_for};
+use crate::support::asyncapi::{EVENTS, asyncapi, enveloped};
+use crate::support::{Agent, Client, rows_of, wait_for};
 
 const SPEED: u32 = 60;
 
@@ -62,6 +64,23 @@ fn whatever_faulty_devices_make_of_their_orders_is_told_as_it_is_described() {
     let orders = told.iter().filter(|(topic, _)| topic.ends_with("/order")).count();
     assert!(orders >= Fault::ALL.len(), "{orders}");
     for (topic, event) in told {
+        asyncapi().check(&topic, &event).unwrap_or_else(|why| panic!("{topic}: {why}\n{event}"));
+    }
+}
+
+#[test]
+fn all_that_a_demo_tells_is_as_it_is_described() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = folder.path().join("kept");
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_chargegate"));
+    demo.args(["demo", "--seconds", "8", "--speed", "120", "--devices", "30", "--keep"]).arg(&kept);
+    let output = demo.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let db = Connection::open(kept.join("chargegate.db")).unwrap();
+    let rows = rows_of(&db, EVENTS);
+    let ended = rows.iter().filter(|row| row["type"] == "order.completed").count();
+    assert!(ended > 10, "{ended} of {}", rows.len());
+    for (topic, event) in rows.iter().map(enveloped) {
         asyncapi().check(&topic, &event).unwrap_or_else(|why| panic!("{topic}: {why}\n{event}"));
     }
 }

@@ -24,9 +24,13 @@ pub fn asyncapi() -> &'static AsyncApi {
     READ.get_or_init(|| AsyncApi::read(include_str!("../../docs/asyncapi.yaml")))
 }
 
-/// What the outbox would make of a row of `events`: `stream` `seq` `at` `clock` `type` `device_id` `data`.
-pub fn enveloped(row: &Value, instance: &str) -> (String, Value) {
-    let stream = row["stream"].as_str().unwrap();
+/// All events of a store, with what [`enveloped`] needs.
+pub const EVENTS: &str =
+    "SELECT events.*, (SELECT value FROM meta WHERE key = 'instance') AS instance FROM events ORDER BY rowid";
+
+/// What the outbox would make of a row of [`EVENTS`]: topic and payload.
+pub fn enveloped(row: &Value) -> (String, Value) {
+    let (stream, instance) = (row["stream"].as_str().unwrap(), row["instance"].as_str().unwrap());
     let payload = json!({
         "v": 1,
         "id": format!("site-1/{instance}/{stream}/{}", row["seq"]),

@@ -26,7 +26,7 @@ use chargegate::ids::{BusinessNo, DeciVolts, DeciWatts, DeviceId, MessageId, Mil
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
 
-use asyncapi::{asyncapi, enveloped};
+use asyncapi::{EVENTS, asyncapi, enveloped};
 
 /// What only a failure waits for.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -234,10 +234,8 @@ impl Agent {
 
     /// All events so far, as the cloud would get them: topic and payload.
     pub fn told(&self) -> Vec<(String, Value)> {
-        let sql =
-            "SELECT events.*, (SELECT value FROM meta WHERE key = 'instance') AS instance FROM events ORDER BY rowid";
-        let rows = self.rows_as_they_are(sql);
-        rows.iter().map(|row| enveloped(row, row["instance"].as_str().unwrap())).collect()
+        let rows = self.rows_as_they_are(EVENTS);
+        rows.iter().map(enveloped).collect()
     }
 
     /// Whether its store is one that can be read from here, and not one of another program.
