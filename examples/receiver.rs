@@ -46,7 +46,8 @@ fn main() -> Outcome<()> {
         options.set_clean_start(false).set_session_expiry_interval(Some(604_800)).set_manual_acks(true);
         options.set_receive_maximum(Some(64)).set_max_packet_size(Some(1 << 20)).set_outgoing_inflight_upper_limit(512);
         let (client, mut connection) = Client::new(options, 1024);
-        ["state", "event/+"].iter().try_for_each(|tail| client.try_subscribe(format!("{site}/{tail}"), AtLeastOnce))?;
+        client.try_subscribe(format!("{site}/state"), AtLeastOnce)?;
+        client.try_subscribe(format!("{site}/event/+"), AtLeastOnce)?;
         receiver.asked.clear();
         for happened in connection.iter().map_while(Result::ok) {
             if let Event::Incoming(Packet::Publish(message)) = happened {
@@ -102,10 +103,9 @@ impl Receiver {
         if settled {
             println!("settled {} revision {} energy_wh {}", data["order_no"], data["revision"], data["energy_wh"]);
         }
-        let mut sendings = self.ask(instance, stream, done, seq)?;
-        let ack = || ("ack", json!({ "stream": stream, "instance": instance, "upto": done }));
-        sendings.extend((self.acks && done > 0).then(ack));
-        Ok(sendings)
+        let ack = ("ack", json!({ "stream": stream, "instance": instance, "upto": done }));
+        let asks = self.ask(instance, stream, done, seq)?;
+        Ok(asks.into_iter().chain((self.acks && done > 0).then_some(ack)).collect())
     }
 
     /// Asks for what is missing between these two; only the present store of the site can still have it.

@@ -1,7 +1,7 @@
 //! `examples/receiver.rs` as a process on a real broker. The test is the site: it publishes what the agent would, and
 //! hears what the receiver asks for.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "support/mod.rs"]
 mod support;

@@ -130,25 +130,20 @@ impl AsyncApi {
 
     fn check_one_of(&self, names: &[String], payload: &Value) -> Result<(), String> {
         let kind = payload["type"].as_str();
-        if let Some(name) = kind.and_then(|kind| names.iter().find(|name| *name == kind)) {
-            return self.check_message(name, payload);
+        let of_its_type = names.iter().filter(|name| Some(name.as_str()) == kind);
+        let names: Vec<&String> = if kind.is_some() { of_its_type.collect() } else { names.iter().collect() };
+        let results: Vec<Vec<String>> = names.iter().map(|name| self.errors(name, payload)).collect();
+        // What it is nearest to tells most.
+        match names.iter().zip(results).min_by_key(|(_, errors)| errors.len()) {
+            Some((_, errors)) if errors.is_empty() => Ok(()),
+            Some((name, errors)) => Err(format!("no {name}: {}", errors.join("; "))),
+            None => Err(format!("no message of type {kind:?}")),
         }
-        let mut why = Vec::new();
-        for name in names {
-            match self.check_message(name, payload) {
-                Ok(()) => return Ok(()),
-                Err(error) => why.push(format!("no {name}: {error}")),
-            }
-        }
-        Err(why.join("\n"))
     }
 
-    fn check_message(&self, name: &str, payload: &Value) -> Result<(), String> {
-        let why: Vec<String> = self.messages[name]
-            .iter_errors(payload)
-            .map(|error| format!("{} {error}", error.instance_path()))
-            .collect();
-        if why.is_empty() { Ok(()) } else { Err(why.join("; ")) }
+    fn errors(&self, message: &str, payload: &Value) -> Vec<String> {
+        let errors = self.messages[message].iter_errors(payload);
+        errors.map(|error| format!("{} {error}", error.instance_path())).collect()
     }
 }
 

@@ -355,7 +355,7 @@ impl Client {
         let asked = reply["id"].as_str().and_then(|id| self.asked.get(id)).map(String::as_str);
         match asked {
             // The control socket's own.
-            Some("redecode") => Ok(()),
+            Some("flush" | "redecode") => Ok(()),
             Some(kind) if asyncapi().messages_of("command").iter().any(|known| known == kind) => {
                 asyncapi().check_reply(kind, reply)
             }
