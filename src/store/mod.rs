@@ -93,7 +93,7 @@ pub struct Store {
     path: PathBuf,
     settings: Settings,
     /// Held as long as the store is open; the lock goes with the process.
-    _lock: File,
+    lock: File,
     instance: String,
     up_base: UpTime,
     noted_up: UpTime,
@@ -208,7 +208,10 @@ impl Store {
         moves.map_err(|error| failure("close", &error))?;
         // Closing the last connection moves the log into the file; a reader that is still there prevents it, and
         // then the log simply stays for the next open.
-        self.db.close().map_err(|(_, error)| failure("close", &error))
+        self.db.close().map_err(|(_, error)| failure("close", &error))?;
+        // A process that is just being started from this one may hold the same file open for a moment.
+        let _ = self.lock.unlock();
+        Ok(())
     }
 
     /// An id for a message to a device: none twice within a day, restarts included. Needs no commit of its own:

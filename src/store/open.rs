@@ -128,7 +128,7 @@ pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<S
         db,
         path: file,
         settings: *settings,
-        _lock: lock,
+        lock,
         instance: begun.instance,
         up_base: begun.up_base,
         noted_up: begun.noted_up,

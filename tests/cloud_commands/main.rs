@@ -43,10 +43,11 @@ const CLOUD: &str = "[site]\nid = \"yard\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:1\"
 
 fn add_events(store: &mut Store, count: u64) {
     for number in 1..=count {
-        let data = json!({ "number": number });
+        let (device, data) = (support::id(), json!({ "device": support::id().to_string() }));
         let (kind, at, up) = ("device.online", WallTime(1_790_000_000_000), UpTime(0));
         let clock = ClockQuality::Synced;
-        let event = NewEvent { stream: Stream::Device, kind, device: None, order_no: None, at, up, clock, data: &data };
+        let event =
+            NewEvent { stream: Stream::Device, kind, device: Some(device), order_no: None, at, up, clock, data: &data };
         assert_eq!(store.add_event(&event).unwrap(), number);
     }
 }
