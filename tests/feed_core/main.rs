@@ -8,6 +8,7 @@ mod confirm;
 mod delivery;
 mod refusals;
 mod sessions;
+mod taken_back;
 mod telling;
 
 use std::collections::{BTreeMap, VecDeque};
