@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::clock::{Clock, Now, UpTime};
+use crate::clock::{Clock, Now, Stopwatch, UpTime};
+use crate::cloud::link::Link;
 use crate::config::{Admission, Config, Devices};
+use crate::limits::CLOUD_GOODBYE;
 use crate::logging;
 use crate::server::{BindError, Exit, Handle, Hooks, Server};
 use crate::site::Site;
@@ -23,6 +25,9 @@ pub enum StartError {
     /// The store fails.
     #[error(transparent)]
     Fatal(#[from] Fatal),
+    /// The system gives no thread for the broker.
+    #[error("cannot set up the link to the broker: {0}")]
+    Link(std::io::Error),
 }
 
 impl StartError {
@@ -38,6 +43,7 @@ pub struct Agent {
     site: Site,
     server: Server,
     clock: Clock,
+    link: Option<Link>,
 }
 
 impl Agent {
@@ -65,8 +71,10 @@ impl Agent {
                 config.devices.listen
             );
         }
+        let handle = server.handle();
+        let link = Link::open(&config, move || handle.wake()).map_err(StartError::Link)?;
         let site = Site::open(config, store, clock.now())?;
-        Ok(Self { site, server, clock })
+        Ok(Self { site, server, clock, link })
     }
 
     /// Ends on SIGTERM and SIGINT, reads the configuration again on SIGHUP.
@@ -98,7 +106,9 @@ impl Agent {
         if let Ok(address) = self.devices_address() {
             log::info!("listening devices={address} control={:?}", self.site.config().control.socket);
         }
-        let exit = self.server.run(&mut self.site, &self.clock, &mut Process { file })?;
+        let mut process = Process { file, link: self.link };
+        let exit = self.server.run(&mut self.site, &self.clock, &mut process)?;
+        process.leave_cloud(&mut self.site, &self.clock)?;
         self.site.close(self.clock.now())?;
         log::info!("ended cleanly");
         Ok(exit)
@@ -108,6 +118,34 @@ impl Agent {
 /// What belongs to the process around the loop.
 struct Process {
     file: Option<PathBuf>,
+    link: Option<Link>,
+}
+
+impl Process {
+    /// Says goodbye to the broker, for a bounded time: what it does not take now stays in the outbox.
+    fn leave_cloud(&mut self, site: &mut Site, clock: &Clock) -> Result<(), Fatal> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        site.leave_cloud(clock.now());
+        let watch = Stopwatch::start();
+        loop {
+            carry_out(site, link);
+            if site.has_left_cloud() {
+                return Ok(());
+            }
+            let Some(input) = link.next_within(CLOUD_GOODBYE.saturating_sub(watch.elapsed())) else {
+                log::warn!("the broker did not take the goodbye in time");
+                return Ok(());
+            };
+            site.cloud(input, clock.now())?;
+        }
+    }
+}
+
+/// Hands on what the site wants of the broker.
+fn carry_out(site: &mut Site, link: &mut Link) {
+    while let Some(output) = site.take_cloud_output() {
+        link.carry(output);
+    }
 }
 
 impl Hooks<Site> for Process {
@@ -131,5 +169,18 @@ impl Hooks<Site> for Process {
                 Ok(None)
             }
         }
+    }
+    fn woken(&mut self, site: &mut Site, now: Now) -> Result<(), Fatal> {
+        while let Some(input) = self.link.as_mut().and_then(Link::next) {
+            site.cloud(input, now)?;
+        }
+        Ok(())
+    }
+
+    fn turn_ended(&mut self, site: &mut Site, _now: Now) -> Result<(), Fatal> {
+        if let Some(link) = &mut self.link {
+            carry_out(site, link);
+        }
+        Ok(())
     }
 }

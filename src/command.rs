@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::clock::WallTime;
+use crate::event::Stream;
 use crate::ids::{DeviceId, OrderNo, PortNo, SocketNo};
 use crate::order::{FeeTier, Plan, PowerTier, ServiceFeeBy, words};
 use crate::port::Refusal;
@@ -131,6 +132,8 @@ pub struct Reply {
     pub order_no: Option<OrderNo>,
     /// What was asked for.
     pub data: Option<Value>,
+    /// The same, when it is so large that it was written as JSON text at once.
+    pub text: Option<String>,
     /// Why not.
     pub problem: Option<Problem>,
 }
@@ -138,13 +141,14 @@ pub struct Reply {
 impl Reply {
     /// Done.
     pub fn done(id: &str) -> Self {
-        Self { id: Some(id.to_owned()), verdict: Verdict::Done, order_no: None, data: None, problem: None }
+        let id = Some(id.to_owned());
+        Self { id, verdict: Verdict::Done, order_no: None, data: None, text: None, problem: None }
     }
 
     /// Nothing was done or sent.
     pub fn rejected(id: Option<&str>, problem: Problem) -> Self {
         let id = id.map(str::to_owned);
-        Self { id, verdict: Verdict::Rejected, order_no: None, data: None, problem: Some(problem) }
+        Self { id, verdict: Verdict::Rejected, order_no: None, data: None, text: None, problem: Some(problem) }
     }
 
     /// Refused, unanswered or cancelled.
@@ -166,6 +170,13 @@ impl Reply {
         self
     }
 
+    /// With data that is JSON text already.
+    #[must_use]
+    pub fn with_text(mut self, text: String) -> Self {
+        self.text = Some(text);
+        self
+    }
+
     /// As one line of JSON, without its end.
     pub fn to_line(&self) -> String {
         let result = match self.verdict {
@@ -183,7 +194,12 @@ impl Reply {
         if let Some(problem) = &self.problem {
             reply["error"] = problem.to_json();
         }
-        reply.to_string()
+        let line = reply.to_string();
+        match &self.text {
+            // Copied once, not read again: it can be megabytes.
+            Some(text) => format!("{{\"data\":{text},{}", &line[1..]),
+            None => line,
+        }
     }
 }
 
@@ -255,9 +271,8 @@ impl Request {
             "flush" => Action::Flush,
             "redecode" => Action::Redecode(fields.required("frames", frames)?),
             "acknowledge" => Action::Acknowledge(Acknowledge::read(&mut fields)?),
-            "get_snapshot" | "replay" => {
-                return Err(Problem::of(Code::NotSupported, "type", format!("{kind} is not in this version")));
-            }
+            "get_snapshot" => Action::GetSnapshot(fields.optional("device", device)?),
+            "replay" => Action::Replay(Replay::read(&mut fields)?),
             other => {
                 return Err(Problem::of(Code::UnknownType, "type", format!("no command is called {other:?}")));
             }
@@ -287,6 +302,10 @@ pub enum Action {
     QueryStatus(DeviceId, SocketNo),
     /// `get_order`.
     GetOrder(OrderNo),
+    /// `get_snapshot`: of this device, else of the whole site.
+    GetSnapshot(Option<DeviceId>),
+    /// `replay`.
+    Replay(Replay),
     /// `set_device`.
     SetDevice(SetDevice),
     /// `set_socket`.
@@ -541,6 +560,29 @@ impl Claim {
     }
 }
 
+/// `replay`: events that are to be sent again, as far as they are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replay {
+    /// Of which stream.
+    pub stream: Stream,
+    /// The first, from 1 on.
+    pub from: u64,
+    /// The last, at or after the first.
+    pub to: u64,
+}
+
+impl Replay {
+    fn read(fields: &mut Fields<'_>) -> Result<Self, Problem> {
+        let stream = fields.required("stream", stream)?;
+        let from = fields.required("from_seq", seq)?;
+        let to = fields.required("to_seq", seq)?;
+        if to < from {
+            return Err(Problem::of(Code::OutOfRange, "to_seq", format!("to_seq: {to} is before from_seq, {from}")));
+        }
+        Ok(Self { stream, from, to })
+    }
+}
+
 /// `set_device`: only what is given changes; a null clears.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetDevice {
@@ -685,6 +727,15 @@ fn port(value: &Value) -> Result<PortNo, String> {
     u8::try_from(no).ok().and_then(PortNo::new).ok_or_else(|| format!("a port is 0 or 1, not {no}"))
 }
 
+fn stream(value: &Value) -> Result<Stream, String> {
+    Stream::from_word(&text(value)?).ok_or_else(|| "order, device, alert or abnormal".to_owned())
+}
+
+fn seq(value: &Value) -> Result<u64, String> {
+    let seq = integer(value)?;
+    u64::try_from(seq).ok().filter(|seq| *seq > 0).ok_or_else(|| format!("events are numbered from 1, not {seq}"))
+}
+
 fn frames(value: &Value) -> Result<BTreeSet<i64>, String> {
     let ids = value.as_array().ok_or("has to be a list")?;
     ids.iter().map(integer).collect()
@@ -759,6 +810,17 @@ mod tests {
         (problem.code, problem.field)
     }
 
+    fn replay(rest: &str) -> String {
+        format!(r#"{{"id":"1","type":"replay","stream":"order",{rest}}}"#)
+    }
+
+    #[test]
+    fn data_that_is_text_already_stands_in_the_reply_as_other_data_does() {
+        let data = json!({ "a": [1, null] });
+        let line = Reply::done("x").with_text(data.to_string()).to_line();
+        assert_eq!(line, Reply::done("x").with(data).to_line());
+    }
+
     #[test]
     fn what_is_wrong_is_named_with_its_field() {
         let start = r#""id":"1","type":"start_charge","device":"82241218000382","socket":1,"port":0"#;
@@ -782,6 +844,16 @@ mod tests {
                 Code::OutOfRange,
                 Some("expires_at"),
             ),
+            (r#"{"id":"1","type":"get_snapshot","device":7}"#.to_owned(), Code::OutOfRange, Some("device")),
+            (r#"{"id":"1","type":"get_snapshot","socket":7}"#.to_owned(), Code::OutOfRange, Some("socket")),
+            (r#"{"id":"1","type":"replay"}"#.to_owned(), Code::MissingField, Some("stream")),
+            (r#"{"id":"1","type":"replay","stream":"orders"}"#.to_owned(), Code::OutOfRange, Some("stream")),
+            (r#"{"id":"1","type":"replay","stream":"order"}"#.to_owned(), Code::MissingField, Some("from_seq")),
+            (replay(r#""from_seq":0,"to_seq":1"#), Code::OutOfRange, Some("from_seq")),
+            (replay(r#""from_seq":1"#), Code::MissingField, Some("to_seq")),
+            (replay(r#""from_seq":1,"to_seq":-1"#), Code::OutOfRange, Some("to_seq")),
+            (replay(r#""from_seq":3,"to_seq":2"#), Code::OutOfRange, Some("to_seq")),
+            (replay(r#""from_seq":1,"to_seq":2,"limit":9"#), Code::OutOfRange, Some("limit")),
             (
                 r#"{"id":"1","type":"query_status","device":"8224","socket":1}"#.to_owned(),
                 Code::OutOfRange,

@@ -1,13 +1,16 @@
 //! What the cloud is told: the data of each event (contract §6). Writes no row: `store` does.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use crate::clock::WallTime;
-use crate::device::Socket;
+use crate::device::{Device, Socket};
 use crate::ids::{DeviceId, PortKey};
 use crate::order::Order;
 use crate::order::words;
 use crate::port::Port;
+use crate::store::StreamRange;
 use crate::time_text::rfc3339;
 
 words! {
@@ -85,6 +88,22 @@ pub fn order_data(order: &Order) -> Value {
     })
 }
 
+/// A device with the columns of contract §4, times as text.
+pub fn device_data(device: &Device) -> Value {
+    let enabled = device.enabled && !device.policy_disabled;
+    json!({
+        "device_id": device.id,
+        "device_model": device.model,
+        "firmware_version": device.firmware,
+        "iccid": device.iccid,
+        "rssi": device.rssi,
+        "status": if enabled { "enabled" } else { "disabled" },
+        "online": u8::from(device.online),
+        "last_seen": time(device.last_seen),
+        "note": device.note,
+    })
+}
+
 /// A socket with the columns of contract §4, times as text.
 pub fn socket_data(socket: &Socket, effective_online: bool, effective_enabled: bool) -> Value {
     json!({
@@ -134,6 +153,17 @@ pub fn alert_data(alert: &crate::store::Alert) -> Value {
         "cleared_at": time(alert.cleared_at),
         "details": details,
     })
+}
+
+/// What is kept of each stream, as `state` has it.
+pub fn streams_data(streams: &BTreeMap<Stream, StreamRange>) -> Value {
+    streams
+        .iter()
+        .map(|(stream, StreamRange { oldest, next })| {
+            (stream.word().to_owned(), json!({ "oldest": oldest, "next": next }))
+        })
+        .collect::<Map<String, Value>>()
+        .into()
 }
 
 /// `device` `socket` `port`, and what else an event says of a port.

@@ -3,21 +3,23 @@
 //! ```text
 //! socket --bytes--> conn --> bkv::Deframer --Frame--> bkv::Uplink --> session (whose, alive) --+
 //!                                                                                               v
-//! control socket --JSON--> command ----------------------------------------------------------> site (routes, decides nothing)
+//! control socket, broker --JSON--> command --------------------------------------------------> site (routes, decides nothing)
 //!                                                                                               | to the device, the port
 //!          due deadlines --------------------------------------------------------------------> |
 //!                                                                                               v
 //!                                    (port, its orders, event, now) -> effects           port (pure decisions)
 //!                                                                                               |
-//!          one commit: orders, ports, journal, events, commands, together  <-------------------+
+//!          one commit: orders, ports, journal, events, outbox, commands, together  <-----------+
 //!                                                                                               | what happens once: only then
-//! socket <--bytes-- conn <-- bkv::Downlink <-- replies
+//! socket <--bytes-- conn <-- bkv::Downlink <-- replies             outbox rows --> cloud link --QoS 1--> broker
+//!                                                                  confirmed --> rows go in the next turn
 //! ```
 
 pub mod agent;
 pub mod ask;
 pub mod bkv;
 pub mod clock;
+pub mod cloud;
 pub mod command;
 pub mod config;
 mod conn;

@@ -46,6 +46,51 @@ pub const CONTROL_WAITING_BYTES: usize = 1024 * 1024;
 /// How long a client that was told of its long line may take to hang up.
 pub const CONTROL_LINGER: Duration = Duration::from_secs(2);
 
+/// What `get_snapshot` tells at most, bytes: a site of 4,096 devices, all of whose ports charge, fits. More has to be
+/// asked device by device.
+pub const SNAPSHOT_BYTES: usize = 16 * 1024 * 1024;
+/// Replies to `get_snapshot` that are kept for a repetition, bytes in all; the newest is kept whatever its size.
+pub const SNAPSHOTS_KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// What an event that is replayed takes in the outbox, bytes, at most…
+pub const REPLAYED_BYTES: u64 = 96;
+/// … and how much of `store.max_size`, in per cent, is left to what the site has to keep meanwhile.
+pub const LEFT_BY_REPLAY: u64 = 10;
+/// Events that `replay` puts into the outbox in a turn.
+pub const REPLAYED_A_TURN: u64 = 500;
+
+/// A command from the cloud, as a line of the control socket.
+pub const CLOUD_COMMAND_BYTES: usize = CONTROL_LINE;
+/// The largest packet taken from the broker: above a command, so that one that is somewhat too large gets a reply.
+pub const CLOUD_INCOMING_BYTES: u32 = 256 * 1024;
+/// Requests that may wait for the thread of the broker.
+pub const CLOUD_QUEUE: usize = 512;
+/// While so many wait, messages that need no confirmation are left out.
+pub const CLOUD_QUEUE_UNCONFIRMED: usize = 256;
+/// News that may wait for the main thread; then the broker waits.
+pub const CLOUD_NEWS: usize = 1024;
+/// The longest that the agent's goodbye to the broker takes.
+pub const CLOUD_GOODBYE: Duration = Duration::from_secs(3);
+/// How long the broker keeps the session, seconds.
+pub const CLOUD_SESSION_EXPIRY: u32 = 7 * 86_400;
+
+/// Messages that may wait for the broker's confirmation at the same time.
+pub const CLOUD_WINDOW: usize = 32;
+/// A client that confirms nothing for so long while messages wait is built anew.
+pub const CLOUD_CONFIRMS_WITHIN: Duration = Duration::from_secs(30);
+/// A session that is neither up nor given up after so long is dropped; the link's own limits are shorter.
+pub const CLOUD_CONNECTS_WITHIN: Duration = Duration::from_secs(180);
+/// Confirmed rows that a full disk keeps; past them nothing more is sent until it takes commits again.
+pub const CLOUD_SETTLED: usize = 1024;
+/// Confirmed rows go with the next commit, which is made for their sake after so long at the latest: one that is made
+/// for each of them would wear the flash. A kill sends again what was confirmed meanwhile.
+pub const CLOUD_SETTLES_WITHIN: Duration = Duration::from_secs(1);
+/// So many are worth a commit of their own.
+pub const CLOUD_SETTLED_TOGETHER: usize = 256;
+/// Replies beside the outbox that may wait for a session.
+pub const CLOUD_REPLIES: usize = 256;
+/// What was refused in its second form, too, is tried again so often.
+pub const CLOUD_PARKED_MS: u64 = 300_000;
+
 /// When accepting is tried again after it failed for want of files or memory.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// The longest that an answer waits for others to share its commit.
@@ -88,5 +133,11 @@ const _: () = assert!(FIRST_CLIENT_SLOT + CONTROL_CLIENTS <= FIRST_OTHER_SLOT &&
 const _: () = assert!(ACCEPTS_A_TURN < BACKLOG as usize && BACKLOG >= 1024);
 const _: () = assert!(LONGEST_SLEEP.as_millis() <= i32::MAX as u128);
 const _: () = assert!(COMMIT_DISTANCE.as_millis() < COMMIT_WAIT.as_millis());
-const _: () = assert!(END_FLUSH.as_millis() + COMMIT_WAIT.as_millis() < 5000, "the end takes less than 5 s");
+const _: () = assert!(
+    END_FLUSH.as_millis() + CLOUD_GOODBYE.as_millis() + COMMIT_WAIT.as_millis() < 5000,
+    "the end takes less than 5 s"
+);
+const _: () = assert!(CLOUD_COMMAND_BYTES + 1024 < CLOUD_INCOMING_BYTES as usize, "a command fits, with its topic");
+const _: () = assert!(CLOUD_QUEUE_UNCONFIRMED + 4 * CLOUD_WINDOW < CLOUD_QUEUE, "what is confirmed finds room");
+const _: () = assert!(CLOUD_SETTLED_TOGETHER < CLOUD_SETTLED && CLOUD_WINDOW < CLOUD_SETTLED);
 const _: () = assert!(REPETITION_MS < REPORT_MATCHES_FOR_MS && NOTE_UP_TIME_MS <= 60_000);

@@ -49,17 +49,30 @@ fn line_logger<W: Write + Send + 'static>(to: W) -> Box<WriteLogger<Lines<W>>> {
     WriteLogger::new(LevelFilter::Trace, config, Lines { line: Vec::new(), to })
 }
 
-/// Hands on records whose message is a single line.
+/// Libraries that tell of each packet, and of what the agent itself tells in a line of its own.
+const TALKATIVE: [&str; 3] = ["rumqttc", "rustls", "mio"];
+
+fn is_left_out(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let library = target.split("::").next().unwrap_or(target);
+    TALKATIVE.contains(&library) && log::max_level() < LevelFilter::Trace
+}
+
+/// Hands on records whose message is a single line; those of libraries only at `trace`.
 struct Escaping<L> {
     to: L,
 }
 
 impl<L: Log> Log for Escaping<L> {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level() && self.to.enabled(metadata)
+        !is_left_out(metadata) && metadata.level() <= log::max_level() && self.to.enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
+        // The macros have compared the level, and ask nothing else before they call this.
+        if is_left_out(record.metadata()) {
+            return;
+        }
         let message = record.args().to_string();
         let message = one_line(&message);
         self.to.log(
@@ -125,9 +138,13 @@ mod tests {
     }
 
     fn written(level: Level, message: &str) -> Vec<String> {
+        written_by("t", level, message)
+    }
+
+    fn written_by(target: &str, level: Level, message: &str) -> Vec<String> {
         let writes = Writes::default();
         let logger = Escaping { to: line_logger(writes.clone()) };
-        logger.log(&Record::builder().level(level).target("t").args(format_args!("{message}")).build());
+        logger.log(&Record::builder().level(level).target(target).args(format_args!("{message}")).build());
         std::mem::take(&mut *writes.0.lock().unwrap())
     }
 
@@ -146,6 +163,12 @@ mod tests {
         assert_eq!(writes.len(), 1);
         assert_eq!(writes[0].matches('\n').count(), 1);
         assert!(writes[0].ends_with("iccid=x\\n2026-01-01T00:00:00Z [ERROR] forged\\r\\u{1b}[2J\n"), "{}", writes[0]);
+    }
+
+    #[test]
+    fn what_libraries_say_of_each_packet_is_left_out() {
+        assert_eq!(written_by("rumqttc::v5::state", Level::Error, "Unsolicited puback").len(), 0);
+        assert_eq!(written_by("chargegate::cloud::link", Level::Error, "down").len(), 1);
     }
 
     #[test]

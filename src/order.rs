@@ -378,6 +378,9 @@ pub struct StartCourse {
     /// Not repeated after this moment.
     #[serde(skip)]
     pub expires_at: Option<WallTime>,
+    /// Nor after this one: the message that asked for it held no longer.
+    #[serde(skip_serializing_if = "is_default")]
+    pub expires_up: Option<UpTime>,
 }
 
 /// What the agent remembers of an order beside what others read: no column that the contract fixes.

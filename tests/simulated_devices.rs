@@ -13,6 +13,7 @@ use chargegate::bkv::{
     Frame, HeartbeatReply, PowerTier, QueryStatus, ResultByte, Sequence, ServiceFeeBy, StartByFee, StartByTiers,
     StatusAck, Switch, SwitchOrder, UpTo, Uplink,
 };
+use chargegate::config::Config;
 use chargegate::ids::{Cents, DeciWatts, DeviceId, MessageId, Minutes, PortNo, SocketNo, WattHours};
 use chargegate::sim::fleet::device_id;
 use chargegate::sim::{Device, Fault, Truth};
@@ -439,10 +440,10 @@ fn an_old_number_is_shown_from_the_second_session_on() {
 }
 
 /// Runs a demo of 18 devices, 3 of them faulty, that keeps its store in the folder; gives what it shows.
-fn demo(seconds: &str, kept: &Path) -> String {
+fn demo(seconds: &str, kept: &Path, more: &[&str]) -> String {
     let kept = kept.to_str().unwrap();
-    let (code, shown, complaints) =
-        chargegate(&["demo", "--seconds", seconds, "--speed", "120", "--devices", "18", "--keep", kept]);
+    let arguments = ["demo", "--seconds", seconds, "--speed", "120", "--devices", "18", "--keep", kept];
+    let (code, shown, complaints) = chargegate(&[&arguments, more].concat());
     assert_eq!((code, complaints.as_str()), (Some(0), ""), "{shown}");
     shown
 }
@@ -464,7 +465,7 @@ fn kept_orders(kept: &Path) -> Vec<serde_json::Value> {
 fn the_demo_ends_with_a_summary_in_which_honest_orders_are_completed_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let kept = folder.path().join("kept");
-    let shown = demo("10", &kept);
+    let shown = demo("10", &kept, &[]);
     assert!(shown.contains("18 orders; of 15 at honest devices 15 are completed and reported"), "{shown}");
     for line in ["refuse       failed start_refused", "no-end       completed end_report_missing"] {
         assert!(shown.contains(line), "{line}: {shown}");
@@ -480,11 +481,14 @@ fn the_demo_ends_with_a_summary_in_which_honest_orders_are_completed_and_reporte
 #[test]
 fn a_demo_in_the_folder_of_an_earlier_one_goes_on_from_there_and_sums_up_its_own_orders() {
     let folder = tempfile::tempdir().unwrap();
-    for round in 1..=2 {
-        let shown = demo("5", folder.path());
+    // A broker that does not answer keeps nothing from being shown.
+    for (round, broker) in [(1, &[][..]), (2, &["--mqtt", "mqtt://127.0.0.1:1"])] {
+        let shown = demo("5", folder.path(), broker);
         assert!(shown.contains("18 orders; of 15 at honest devices"), "{shown}");
         let orders = kept_orders(folder.path());
         let flagged = orders.iter().find(|order| order["flags"].as_array().is_none_or(|flags| !flags.is_empty()));
         assert_eq!((orders.len(), flagged), (18 * round, None));
     }
+    let config = Config::load(&folder.path().join("chargegate.toml")).unwrap();
+    assert_eq!(config.mqtt.url.unwrap().to_string(), "mqtt://127.0.0.1:1");
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use chargegate::clock::{Clock, UpTime};
+use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A reply is at most this long (contract §6), and a reader must not be made to wait for more.
-const LONGEST_REPLY: u64 = 1 << 20;
+/// A reply is at most this long, and a reader must not be made to wait for more: a snapshot of a whole site is the
+/// longest.
+const LONGEST_REPLY: u64 = chargegate::limits::SNAPSHOT_BYTES as u64 + (1 << 20);
 /// How long a reading command waits for figures to become current.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -50,9 +52,10 @@ impl Agent {
 }
 
 /// Asks a running agent to write down what it has in memory, so that what is read next is current. Without an
-/// agent, or with one that does not answer in time, the store is read as it stands.
-pub fn ask_to_flush(socket: &Path) {
-    let _ = flush(socket);
+/// agent, or with one that does not answer in time, the store is read as it stands. What it says of itself comes back.
+pub fn ask_to_flush(socket: &Path) -> Option<Value> {
+    let reply = flush(socket).ok().flatten()?;
+    serde_json::from_str(&reply).ok()
 }
 
 fn flush(socket: &Path) -> io::Result<Option<String>> {

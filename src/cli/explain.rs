@@ -14,7 +14,7 @@ use super::{agent, store_file, time};
 pub fn run(config: &Config, order_no: &str, json: bool) -> Outcome {
     let path = &config.store.path;
     if path.exists() {
-        agent::ask_to_flush(&config.control.socket);
+        let _ = agent::ask_to_flush(&config.control.socket);
     }
     let connection = store_file::open("orders", path)?;
     let unknown = || Failure::failed("orders", format!("no order has the number {order_no}"));

@@ -12,6 +12,11 @@ struct Help {
     details: &'static str,
 }
 
+const OUTBOX: &str = "  --device ID    only rows of this device
+  --since 24h    only rows not older than this
+  --json         an array of objects instead of a table
+Above the table: how much waits, since when, how fast it leaves, and how the connection stands.
+";
 const FILTERS: &str = "  \
 --device ID    only of this device
   --since 24h    only what happened since then
@@ -34,7 +39,7 @@ const COMMANDS: &[Help] = &[
   --seconds N    end after so long, else when interrupted
   --speed N      both clocks run so many times as fast, 60 when not given
   --keep DIR     keep the store in this folder, else nothing is left behind
-  --mqtt URL     tell this broker
+  --mqtt URL     tell this broker, as site demo
 ",
     },
     Help {
@@ -96,7 +101,7 @@ const COMMANDS: &[Help] = &[
         name: "outbox",
         usage: "outbox [--device ID] [--since 24h] [--json]",
         summary: "what the cloud has not confirmed",
-        details: FILTERS,
+        details: OUTBOX,
     },
     Help {
         name: "check",
@@ -114,6 +119,18 @@ const COMMANDS: &[Help] = &[
 
 Reads with the present decoder and configuration. Exit code 1 when there is something to book; with --apply, when not
 all of it was booked.
+
+",
+    },
+    Help {
+        name: "status",
+        usage: "status [--json]",
+        summary: "the site on one screen: devices, orders, cloud, store, clock, alerts",
+        details: "  \
+--json         one object; null is not known
+
+A day begins at midnight by site.utc_offset. Provisional: closed by a time limit only, and not final yet. With flags:
+open or closed today, with something that a person should look at before money moves.
 
 ",
     },

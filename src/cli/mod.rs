@@ -10,11 +10,13 @@ mod explain;
 mod failure;
 mod help;
 mod listing;
+mod outbox;
 mod print_config;
 mod read;
 mod redecode;
 mod run;
 mod simulate;
+mod status;
 mod store_file;
 mod table;
 mod time;
@@ -36,6 +38,7 @@ enum Task {
     Read(read::ReadOptions),
     Check(check::CheckOptions),
     Redecode(redecode::RedecodeOptions),
+    Status(status::StatusOptions),
     Decode(decode::DecodeOptions),
     PrintConfig,
 }
@@ -91,6 +94,7 @@ fn parse(name: &str, arguments: &mut Arguments) -> Result<Task, Failure> {
         "command" => command::parse(arguments).map(Task::Command),
         "check" => check::parse(arguments).map(Task::Check),
         "redecode" => redecode::parse(arguments).map(Task::Redecode),
+        "status" => status::parse(arguments).map(Task::Status),
         "decode" => decode::parse(arguments).map(Task::Decode),
         "config" => arguments.end().map(|()| Task::PrintConfig),
         unknown => Err(help::no_such_command(unknown)),
@@ -107,6 +111,7 @@ fn perform(task: Task, config: Option<PathBuf>) -> Outcome {
         Task::Read(options) => read::run(&load(config)?, &options),
         Task::Check(options) => check::run(&load(config)?, &options),
         Task::Redecode(options) => redecode::run(&load(config)?, &options),
+        Task::Status(options) => status::run(&load(config)?, &options),
         Task::Decode(options) => decode::run(options),
         Task::PrintConfig => print_config::run(&load(config)?),
     }

@@ -73,13 +73,18 @@ pub fn run(config: &Config, options: &ReadOptions) -> Outcome {
 fn show(config: &Config, options: &ReadOptions) -> Result<usize, Failure> {
     let (command, path) = (options.listing.command, &config.store.path);
     // Without a store there is nothing that could be flushed into it.
-    if path.exists() {
-        agent::ask_to_flush(&config.control.socket);
-    }
+    let agent = if path.exists() { agent::ask_to_flush(&config.control.socket) } else { None };
     let connection = store_file::open(command, path)?;
     let mut out = BufWriter::new(io::stdout().lock());
-    let shown =
-        if options.json { as_json(&connection, options, &mut out) } else { as_table(&connection, options, &mut out) };
+    let shown = if options.json {
+        as_json(&connection, options, &mut out)
+    } else {
+        let above = match command {
+            "outbox" => super::outbox::summary(&connection, config, agent.as_ref()).map_err(Trouble::from),
+            _ => Ok(String::new()),
+        };
+        above.and_then(|above| Ok(write!(out, "{above}")?)).and_then(|()| as_table(&connection, options, &mut out))
+    };
     let rows = shown.map_err(|error| match error {
         Trouble::Store(error) => store_file::unreadable(command, path, &error),
         Trouble::Output(error) => Failure::from(error),

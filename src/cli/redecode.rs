@@ -74,7 +74,7 @@ struct Found {
 fn find(config: &Config) -> Result<Found, Failure> {
     let path = &config.store.path;
     if path.exists() {
-        agent::ask_to_flush(&config.control.socket);
+        let _ = agent::ask_to_flush(&config.control.socket);
     }
     let connection = store_file::open("redecode", path)?;
     let material = Material::read(&connection, port_of_report)

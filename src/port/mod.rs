@@ -38,6 +38,21 @@ pub use issue::{Issue, IssueType};
 pub use state::{Figures, Port, PortStatus, Report};
 use state::{Hold, Memory, Stray};
 
+/// Until when a start may be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Expiry {
+    /// By the command itself (`expires_at`).
+    pub at: Option<WallTime>,
+    /// By the message that it came in, counted from its arrival: no clock is needed for that.
+    pub up: Option<UpTime>,
+}
+
+impl From<Option<WallTime>> for Expiry {
+    fn from(at: Option<WallTime>) -> Self {
+        Self { at, up: None }
+    }
+}
+
 /// A stop is repeated at most so often (contract §5 *Stop*).
 const STOP_SPACING: Duration = Duration::from_secs(30);
 /// A number without bit 4 below this power is an order that is over (protocol §5).

@@ -6,7 +6,7 @@ use crate::order::{EndReason, Order, OrderStatus, Settlement, StartCourse};
 use crate::port::effect::unknown_end;
 use crate::port::figures;
 use crate::port::state::{KeptReport, StopCause, StopPhase};
-use crate::port::{Desk, Dirty, Effect, Entry, OrderEvent, Outcome, PortStatus, Reach, Refusal};
+use crate::port::{Desk, Dirty, Effect, Entry, Expiry, OrderEvent, Outcome, PortStatus, Reach, Refusal};
 
 impl Desk<'_> {
     /// Whether a start may go out; a fault goes before a busy port (contract §6 codes).
@@ -30,7 +30,8 @@ impl Desk<'_> {
     }
 
     /// Takes a new pending order in and sends its start. [`Self::may_start`] has said yes.
-    pub fn start(&mut self, mut order: Order, expires_at: Option<crate::clock::WallTime>) {
+    pub fn start(&mut self, mut order: Order, expiry: impl Into<Expiry>) {
+        let expiry = expiry.into();
         let message_id = self.names.message_id();
         order.course.start = Some(StartCourse {
             message_id,
@@ -42,7 +43,8 @@ impl Desk<'_> {
             refusal: false,
             restarted: false,
             accepted: None,
-            expires_at,
+            expires_at: expiry.at,
+            expires_up: expiry.up,
         });
         let order_no = order.order_no.clone();
         self.case.orders.push(Entry { order, dirty: Dirty::Whole });
@@ -222,7 +224,8 @@ impl Desk<'_> {
 
     pub(super) fn repeat_or_give_up(&mut self, index: usize) {
         let Some(start) = self.peek(index).course.start else { return };
-        let expired = start.expires_at.is_some_and(|at| self.now.wall >= at);
+        let expired = start.expires_at.is_some_and(|at| self.now.wall >= at)
+            || start.expires_up.is_some_and(|up| self.now.up >= up);
         if u32::from(start.tries) >= self.terms.answer_retries || expired {
             self.give_up_start(index);
             return;

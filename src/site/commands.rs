@@ -1,21 +1,53 @@
-//! What is asked for over the control socket: looked up by its id before anything else, judged, done, answered once
+//! What is asked for over the control socket and by the cloud: looked up by its id before anything else, judged, done, answered once
 //! durable (contract §6).
+
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::ask::Query;
-use crate::clock::{Now, WallTime};
+use crate::clock::{Now, UpTime};
+use crate::cloud::topics::REPLY;
 use crate::command::{Action, Code, Command, Problem, Reply, Request, SetDevice, SetSocket, Start, Stop};
 use crate::event::{order_data, port_data, socket_data};
 use crate::ids::{DeviceId, OrderNo, PortKey, SocketNo};
 use crate::order::{Order, Settlement, Source};
-use crate::port::{Desk, Refusal};
+use crate::port::{Desk, Expiry, Refusal};
 use crate::store::{CommandRow, CommandSource};
 use crate::turn::{ClientId, Fatal};
 
-use super::held::WhenFull;
+use super::held::{Caller, WhenFull};
 use super::presence::Enabled;
+use super::snapshot::GET_SNAPSHOT;
 use super::{Quirks, Site, fatal};
+
+/// A command as it comes in.
+pub(super) struct Incoming<'a> {
+    pub(super) line: &'a [u8],
+    pub(super) caller: Caller,
+    /// By whom, when the command does not say.
+    pub(super) actor: String,
+    /// What is left of its message's life.
+    pub(super) expires_in: Option<Duration>,
+}
+
+/// Who asks, under which id.
+struct Asker {
+    id: String,
+    actor: String,
+    source: CommandSource,
+    /// Its message holds no longer.
+    message_expires: Option<UpTime>,
+}
+
+impl Asker {
+    const fn order_source(&self) -> Source {
+        match self.source {
+            CommandSource::Cloud => Source::Cloud,
+            CommandSource::Site => Source::Site,
+        }
+    }
+}
 
 /// How a command goes on.
 pub(super) enum Step {
@@ -33,81 +65,136 @@ impl Site {
         user: Option<u32>,
         now: Now,
     ) -> Result<(), Fatal> {
+        let actor = user.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
+        self.take_command(Incoming { line, caller: Caller::Client(client), actor, expires_in: None }, now)
+    }
+
+    pub(super) fn take_command(&mut self, incoming: Incoming<'_>, now: Now) -> Result<(), Fatal> {
+        let Incoming { line, caller, actor, expires_in } = incoming;
         let request = match Request::read(line) {
             Ok(request) => request,
-            Err(problem) => {
-                self.ready.reply(client, Reply::rejected(None, problem).to_line().as_bytes());
-                return Ok(());
-            }
+            Err(problem) => return self.answer_at_once(caller, &Reply::rejected(None, problem), now),
         };
-        if self.is_repetition(client, &request)? {
+        if self.is_repetition(&caller, &request, now)? {
             return Ok(());
         }
-        let actor = request
-            .actor()
-            .map_or_else(|| user.map_or_else(|| "unknown".to_owned(), |id| id.to_string()), str::to_owned);
-        let command = request.command();
+        let asker = Asker {
+            id: request.id.clone(),
+            actor: request.actor().map_or(actor, str::to_owned),
+            source: caller.source(),
+            message_expires: expires_in.map(|span| now.up.after(span)),
+        };
+        let mut command = request.command();
+        if caller.is_cloud() {
+            command = command.and_then(|command| super::cloud::judge(command, expires_in.is_some()));
+        }
         if let Ok(Command { action: Action::Flush, .. }) = command {
-            self.keeping.flush();
-            self.held.reply(client, &request.id, &Reply::done(&request.id).to_line(), WhenFull::Give);
-            return Ok(());
+            return self.flush_for(caller, &asker.id, now);
         }
-        if self.keeping.is_full() {
-            // What could not be kept did not happen: a stop, above all, is judged by what is committed.
+        if self.keeping.is_full() || matches!(command, Ok(Command { action: Action::GetSnapshot(_), .. })) {
+            // What could not be kept did not happen: a stop, above all, is judged by what is committed, and a snapshot
+            // tells of nothing else.
             self.commit_all(now)?;
         }
-        self.note_command(&request, &actor, now)?;
-        self.waiting.entry(request.id.clone()).or_default().push(client);
+        self.note_command(&request, &asker, now)?;
+        self.wait_for(&asker.id, caller);
         let step = match command {
-            Ok(command) => self.perform(&request.id, &actor, command, now)?,
+            Ok(command) => self.perform(&asker, command, now)?,
             Err(problem) => Err(problem),
         };
         match step {
             Ok(Step::UnderWay) => Ok(()),
-            Ok(Step::Reply(reply, when_full)) => self.finish_command(&request.id, &reply, when_full, now),
+            Ok(Step::Reply(reply, when_full)) => self.finish_command(&asker.id, &reply, when_full, now),
             Err(problem) => {
-                let reply = Reply::rejected(Some(&request.id), problem);
-                self.finish_command(&request.id, &reply, WhenFull::Give, now)
+                let reply = Reply::rejected(Some(&asker.id), problem);
+                self.finish_command(&asker.id, &reply, WhenFull::Give, now)
             }
         }
     }
 
-    pub(super) fn answer_too_long(&mut self, client: ClientId) {
-        let problem = Problem::new(Code::InvalidJson, "a command is at most 64 KiB long");
-        self.ready.reply(client, Reply::rejected(None, problem).to_line().as_bytes());
+    /// Figures that only move go to the store with the commit that the reply waits for.
+    fn flush_for(&mut self, caller: Caller, id: &str, now: Now) -> Result<(), Fatal> {
+        self.keeping.flush();
+        let reply = Reply::done(id).with(self.condition(now));
+        self.answer(caller, id, &reply.to_line(), WhenFull::Give, now)
+    }
+
+    pub(super) fn wait_for(&mut self, id: &str, caller: Caller) {
+        let callers = self.waiting.entry(id.to_owned()).or_default();
+        // The broker may deliver a command again: its reply is one.
+        if !(caller.is_cloud() && callers.contains(&caller)) {
+            callers.push(caller);
+        }
+    }
+
+    pub(super) fn answer_client_too_long(&mut self, client: ClientId) {
+        self.ready.reply(client, Reply::rejected(None, too_long()).to_line().as_bytes());
+    }
+
+    pub(super) fn answer_too_long(&mut self, caller: Caller, now: Now) -> Result<(), Fatal> {
+        self.answer_at_once(caller, &Reply::rejected(None, too_long()), now)
+    }
+
+    /// What changes nothing waits for no commit, but where its reply is to be kept until it arrives.
+    fn answer_at_once(&mut self, caller: Caller, reply: &Reply, now: Now) -> Result<(), Fatal> {
+        let line = reply.to_line();
+        match caller {
+            Caller::Client(client) => {
+                self.ready.reply(client, line.as_bytes());
+                Ok(())
+            }
+            Caller::Cloud(_) => self.answer(caller, reply.id.as_deref().unwrap_or(""), &line, WhenFull::Give, now),
+        }
+    }
+
+    /// A reply, once durable.
+    fn answer(&mut self, caller: Caller, id: &str, line: &str, when_full: WhenFull, now: Now) -> Result<(), Fatal> {
+        if caller.is_cloud() {
+            self.put_out_reply(line, now)?;
+        }
+        self.held.reply(caller, id, line, when_full);
+        Ok(())
+    }
+
+    fn put_out_reply(&mut self, line: &str, now: Now) -> Result<(), Fatal> {
+        let queued = self.store.enqueue(REPLY, line, now.wall);
+        self.kept(queued).map(drop)
     }
 
     /// A repetition gets the same reply and has no second effect, or waits for the one under way.
-    fn is_repetition(&mut self, client: ClientId, request: &Request) -> Result<bool, Fatal> {
+    fn is_repetition(&mut self, caller: &Caller, request: &Request, now: Now) -> Result<bool, Fatal> {
         let noted = self.keeping.commands.get(&request.id).cloned();
         let known = if noted.is_some() { noted } else { fatal(self.store.command(&request.id))? };
         let Some(known) = known else { return Ok(false) };
         if known.payload != request.payload() {
             let problem = Problem::of(Code::OutOfRange, "id", "this id was used for another command; give a new one");
-            self.ready.reply(client, Reply::rejected(Some(&request.id), problem).to_line().as_bytes());
+            self.answer_at_once(caller.clone(), &Reply::rejected(Some(&request.id), problem), now)?;
             return Ok(true);
         }
         match known.reply {
-            Some(line) => self.held.reply(client, &request.id, &line, WhenFull::Give),
-            None => self.waiting.entry(request.id.clone()).or_default().push(client),
+            Some(line) => self.answer(caller.clone(), &request.id, &line, WhenFull::Give, now)?,
+            None => self.wait_for(&request.id, caller.clone()),
         }
         Ok(true)
     }
 
-    fn note_command(&mut self, request: &Request, actor: &str, now: Now) -> Result<(), Fatal> {
+    fn note_command(&mut self, request: &Request, asker: &Asker, now: Now) -> Result<(), Fatal> {
         let row = CommandRow {
             id: request.id.clone(),
             at: now.wall,
             created_up: now.up,
-            source: CommandSource::Site,
-            actor: actor.to_owned(),
+            source: asker.source,
+            actor: asker.actor.clone(),
             kind: request.type_word().to_owned(),
             payload: request.payload(),
             reply: None,
             order_no: None,
         };
         let noted = self.store.put_command(&row);
-        self.keeping.commands.insert(row.id.clone(), row);
+        // A snapshot is long and changes nothing: one that is taken back is made anew.
+        if row.kind != GET_SNAPSHOT {
+            self.keeping.commands.insert(row.id.clone(), row);
+        }
         self.kept(noted).map(drop)
     }
 
@@ -117,33 +204,61 @@ impl Site {
         id: &str,
         reply: &Reply,
         when_full: WhenFull,
-        _now: Now,
+        now: Now,
     ) -> Result<(), Fatal> {
         let line = reply.to_line();
-        if let Some(row) = self.keeping.commands.get_mut(id) {
-            row.reply = Some(line.clone());
-            row.order_no = reply.order_no.clone().or_else(|| row.order_no.take());
+        let mut callers = self.waiting.remove(id).unwrap_or_default();
+        if !callers.iter().any(Caller::is_cloud) && self.is_of_cloud(id)? {
+            // It was asked for before a restart.
+            callers.push(Caller::Cloud(None));
         }
-        let kept = self.store.set_reply(id, &line, reply.order_no.as_ref());
-        self.kept(kept)?;
-        for client in self.waiting.remove(id).unwrap_or_default() {
-            self.held.reply(client, id, &line, when_full);
+        self.keep_reply(id, reply, &line)?;
+        if callers.iter().any(Caller::is_cloud) {
+            self.put_out_reply(&line, now)?;
+        }
+        for caller in callers {
+            self.held.reply(caller, id, &line, when_full);
         }
         Ok(())
     }
 
-    fn perform(&mut self, id: &str, actor: &str, command: Command, now: Now) -> Result<Result<Step, Problem>, Fatal> {
+    fn keep_reply(&mut self, id: &str, reply: &Reply, line: &str) -> Result<(), Fatal> {
+        let is_full = reply.problem.as_ref().is_some_and(|problem| problem.code == Code::StoreFull);
+        let kept = if is_full {
+            // Not remembered: with more room it can be done.
+            self.keeping.commands.remove(id);
+            self.store.forget_command(id)
+        } else {
+            if let Some(row) = self.keeping.commands.get_mut(id) {
+                row.reply = Some(line.to_owned());
+                row.order_no = reply.order_no.clone().or_else(|| row.order_no.take());
+            }
+            self.store.set_reply(id, line, reply.order_no.as_ref())
+        };
+        self.kept(kept).map(drop)
+    }
+
+    fn is_of_cloud(&self, id: &str) -> Result<bool, Fatal> {
+        if self.feed.is_none() {
+            return Ok(false);
+        }
+        Ok(fatal(self.store.command(id))?.is_some_and(|command| command.source == CommandSource::Cloud))
+    }
+
+    fn perform(&mut self, asker: &Asker, command: Command, now: Now) -> Result<Result<Step, Problem>, Fatal> {
+        let (id, actor) = (asker.id.as_str(), asker.actor.as_str());
         let is_stop = matches!(command.action, Action::Stop(_));
-        if let Some(expires_at) = command.expires_at.filter(|_| !is_stop)
-            && let Err(problem) = self.judge_expiry(expires_at, now)
-        {
+        let expiry = Expiry { at: command.expires_at, up: asker.message_expires };
+        if !is_stop && let Err(problem) = self.judge_expiry(expiry, now) {
             return Ok(Err(problem));
         }
         match command.action {
-            Action::Start(start) => self.start_charge(id, actor, &start, command.expires_at, now),
+            Action::Start(start) => self.start_charge(asker, &start, expiry, now),
             Action::Stop(stop) => self.stop_charge(id, actor, stop, now),
             Action::QueryStatus(device, socket) => self.query_status(id, device, socket, now),
             Action::GetOrder(order_no) => self.get_order(id, &order_no),
+            Action::GetSnapshot(device) => self.get_snapshot(id, device),
+            Action::Replay(wanted) => self.replay(id, wanted, now),
             Action::SetDevice(set) => self.set_device(id, set, now),
             Action::SetSocket(set) => self.set_socket(id, set, now),
             Action::RemoveDevice(device) => self.remove_device(id, device, now),
@@ -155,7 +270,11 @@ impl Site {
         }
     }
 
-    fn judge_expiry(&self, expires_at: WallTime, now: Now) -> Result<(), Problem> {
+    fn judge_expiry(&self, expiry: Expiry, now: Now) -> Result<(), Problem> {
+        if expiry.up.is_some_and(|up| now.up >= up) {
+            return Err(Problem::new(Code::Expired, "the command's message had expired when it came"));
+        }
+        let Some(expires_at) = expiry.at else { return Ok(()) };
         if self.clock_is_unset() {
             let why = "the gateway's clock is not set; send the command again without expires_at, or set the clock";
             return Err(Problem::of(Code::ClockUnknown, "expires_at", why));
@@ -168,10 +287,9 @@ impl Site {
 
     fn start_charge(
         &mut self,
-        id: &str,
-        actor: &str,
+        asker: &Asker,
         start: &Start,
-        expires_at: Option<WallTime>,
+        expiry: Expiry,
         now: Now,
     ) -> Result<Result<Step, Problem>, Fatal> {
         if start.is_by_fee() && self.clock_is_unset() {
@@ -182,7 +300,8 @@ impl Site {
             && let Some(order) = self.find_order(order_no)?
         {
             let problem = Problem::of(Code::DuplicateOrderNo, "order_no", "an order of this number exists");
-            let reply = Reply::rejected(Some(id), problem).about(order.order_no.clone()).with(order_data(&order));
+            let reply = Reply::rejected(Some(&asker.id), problem);
+            let reply = reply.about(order.order_no.clone()).with(order_data(&order));
             return Ok(Ok(Step::Reply(reply, WhenFull::Give)));
         }
         let key = PortKey { device: start.device, socket: start.socket, port: start.port };
@@ -201,12 +320,12 @@ impl Site {
             Some(order_no) => order_no.clone(),
             None => self.new_order_no(),
         };
-        let mut order = Order::new(order_no, key, Source::Site, (now.wall, now.up));
+        let mut order = Order::new(order_no, key, asker.order_source(), (now.wall, now.up));
         order.plan = Some(plan);
-        order.started_by = Some(actor.to_owned());
-        order.course.command_id = Some(id.to_owned());
+        order.started_by = Some(asker.actor.clone());
+        order.course.command_id = Some(asker.id.clone());
         self.load_history(key, &[], now)?;
-        self.at_port(key, now, |desk: &mut Desk<'_>| desk.start(order, expires_at))?;
+        self.at_port(key, now, |desk: &mut Desk<'_>| desk.start(order, expiry))?;
         Ok(Ok(Step::UnderWay))
     }
 
@@ -485,7 +604,7 @@ impl Site {
     /// Whether something is on its way that will answer this command.
     pub(super) fn waits_on(&self, id: &str) -> bool {
         let mut queries = self.asks.values().flat_map(|ask| &ask.queries);
-        queries.any(|query| query.command_id == id) || self.is_under_way(id)
+        queries.any(|query| query.command_id == id) || self.is_under_way(id) || self.replays(id)
     }
 
     fn is_under_way(&self, id: &str) -> bool {
@@ -498,7 +617,11 @@ impl Site {
     }
 }
 
-fn unknown_device(device: DeviceId) -> Problem {
+fn too_long() -> Problem {
+    Problem::new(Code::InvalidJson, "a command is at most 64 KiB long")
+}
+
+pub(super) fn unknown_device(device: DeviceId) -> Problem {
     Problem::of(Code::UnknownDevice, "device", format!("device {device} is not known"))
 }
 

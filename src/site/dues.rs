@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::clock::UpTime;
 use crate::ids::{DeviceId, PortKey, SocketNo};
 
+use super::cloud::CloudDue;
+
 /// What can be due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Due {
@@ -28,10 +30,14 @@ pub(super) enum Due {
     Retention,
     /// A full disk is tried again.
     FullRetry,
+    /// The next events of a replay go into the outbox.
+    Replay,
     /// Refusals that were counted meanwhile are told.
     Refusals,
     /// An alert whose condition is gone clears.
     AlertClear,
+    /// Something of the cloud's end.
+    Cloud(CloudDue),
 }
 
 /// A priority queue whose entries can be moved.

@@ -271,11 +271,14 @@ impl Site {
         let Asked { answers, last_question } = asked;
         let read = Reading { raw: reading.status.0, number: reading.business_no, figures, answers, last_question };
         if !(changed || watched || may_prove) {
-            return self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read)).map(drop);
+            self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read))?;
+            self.tell_progress(key, now);
+            return Ok(());
         }
         let order_before = self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());
         let mark_before = self.case(key).and_then(mark);
         self.at_port(key, now, |desk: &mut Desk<'_>| desk.status(read))?;
+        self.tell_progress(key, now);
         let moved = mark_before.is_some() && mark_before != self.case(key).and_then(mark);
         if changed || watched || moved {
             let order_after = || self.case(key).and_then(Case::open_order).map(|order| order.order_no.clone());

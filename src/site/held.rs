@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use crate::cloud::ReplyTo;
 use crate::command::{Code, Problem, Reply};
 use crate::ids::PortKey;
+use crate::store::CommandSource;
 use crate::turn::{ClientId, ConnId, Outputs};
+
+use super::cloud::Feed;
 
 /// What becomes of a reply when the disk is full and the commit is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +19,32 @@ pub(super) enum WhenFull {
     Refuse,
 }
 
-/// A reply to one client.
+/// Who waits for a reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A client of the control socket.
+    Client(ClientId),
+    /// The cloud. Its reply stands in the outbox, and goes to a response topic as well when it named one.
+    Cloud(Option<ReplyTo>),
+}
+
+impl Caller {
+    pub(super) const fn source(&self) -> CommandSource {
+        match self {
+            Self::Client(_) => CommandSource::Site,
+            Self::Cloud(_) => CommandSource::Cloud,
+        }
+    }
+
+    pub(super) const fn is_cloud(&self) -> bool {
+        matches!(self, Self::Cloud(_))
+    }
+}
+
+/// A reply to one who waits.
 #[derive(Debug)]
 pub(super) struct HeldReply {
-    pub(super) client: ClientId,
+    pub(super) caller: Caller,
     pub(super) id: String,
     pub(super) line: String,
     pub(super) when_full: WhenFull,
@@ -54,17 +80,22 @@ impl Held {
         self.starts.contains(&key)
     }
 
-    /// A reply to one client.
-    pub(super) fn reply(&mut self, client: ClientId, id: &str, line: &str, when_full: WhenFull) {
-        self.replies.push(HeldReply { client, id: id.to_owned(), line: line.to_owned(), when_full });
+    /// A reply to one who waits. That of the cloud stands in the outbox already, in the same transaction.
+    pub(super) fn reply(&mut self, caller: Caller, id: &str, line: &str, when_full: WhenFull) {
+        self.replies.push(HeldReply { caller, id: id.to_owned(), line: line.to_owned(), when_full });
     }
 
     /// It is durable: everything may be said.
-    pub(super) fn release(&mut self, ready: &mut Outputs) {
+    pub(super) fn release(&mut self, ready: &mut Outputs, mut feed: Option<&mut Feed>) {
         ready.append(&mut self.frames);
         self.starts.clear();
-        for reply in self.replies.drain(..) {
-            ready.reply(reply.client, reply.line.as_bytes());
+        for HeldReply { caller, line, .. } in self.replies.drain(..) {
+            match (caller, &mut feed) {
+                (Caller::Client(client), _) => ready.reply(client, line.as_bytes()),
+                (Caller::Cloud(Some(to)), Some(feed)) => feed.reply_to(&to, &line),
+                // It is sent from the outbox.
+                (Caller::Cloud(_), _) => {}
+            }
         }
     }
 

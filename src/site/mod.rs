@@ -7,11 +7,15 @@
 //! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit and the flush. `taken_back`: a full disk took a commit back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
+//! - `cloud`: the session with the broker, the outbox, what comes in by MQTT.
+//! - `snapshot`: everything as of one moment. `replay`: events are sent again. `condition`: how the agent itself is.
 //! - `consistency`: how long order and port disagree. `presence`: devices and sockets that come and go. `dues`: everything that is due.
 
 mod acknowledge;
 mod claim;
+mod cloud;
 mod commands;
+mod condition;
 mod consistency;
 mod dues;
 mod effects;
@@ -21,9 +25,11 @@ mod persist;
 mod presence;
 pub mod redecode;
 mod refusals;
+mod replay;
+mod snapshot;
 mod taken_back;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -39,8 +45,9 @@ use crate::store::{Store, StoreError};
 use crate::trust::Trust;
 use crate::turn::{ClientId, ConnId, Core, Fatal, Outputs, Refused};
 
+use cloud::Feed;
 use dues::{Due, Dues};
-use held::Held;
+use held::{Caller, Held};
 use refusals::Refusals;
 
 /// A device in memory.
@@ -171,10 +178,14 @@ pub struct Site {
     refusals: Refusals,
     held: Held,
     ready: Outputs,
-    /// Clients that wait for the reply to a command under way.
-    waiting: BTreeMap<String, Vec<ClientId>>,
+    /// Replays under way, one after the other.
+    replays: VecDeque<replay::Replay>,
+    /// Who waits for the reply to a command under way.
+    waiting: BTreeMap<String, Vec<Caller>>,
     keeping: persist::Keeping,
     watch: consistency::Watch,
+    /// The cloud's end; none without `mqtt.url`.
+    feed: Option<Box<Feed>>,
     /// Ports where an order, a hold or an owed stop counts on up-time.
     counting: BTreeSet<PortKey>,
     effects: Vec<Effect>,
@@ -225,9 +236,11 @@ impl Site {
             refusals: Refusals::default(),
             held: Held::default(),
             ready: Outputs::default(),
+            replays: VecDeque::new(),
             waiting: BTreeMap::new(),
             keeping: persist::Keeping::default(),
             watch: consistency::Watch::default(),
+            feed: Feed::new(&config, fatal(store.outbox_sent())?, now),
             counting: BTreeSet::new(),
             effects: Vec::new(),
             notes: Vec::new(),
@@ -255,6 +268,7 @@ impl Site {
             self.judge_policies(id, now)?;
             self.refresh_device(id, now);
         }
+        self.plan_unreachable(now);
         Ok(())
     }
 
@@ -455,12 +469,12 @@ impl Core for Site {
     }
 
     fn command_too_long(&mut self, client: ClientId, _now: Now) {
-        self.answer_too_long(client);
+        self.answer_client_too_long(client);
     }
 
     fn client_gone(&mut self, client: ClientId) {
         self.waiting.retain(|_, clients| {
-            clients.retain(|waiting| *waiting != client);
+            clients.retain(|waiting| *waiting != Caller::Client(client));
             !clients.is_empty()
         });
     }
@@ -529,8 +543,10 @@ impl Site {
                 self.keeping.retry();
                 Ok(())
             }
+            Due::Replay => self.go_on_replaying(now),
             Due::Refusals => self.tell_counted_refusals(now),
             Due::AlertClear => self.clear_store_failing(now),
+            Due::Cloud(due) => self.handle_cloud_due(due, now),
         }
     }
 }

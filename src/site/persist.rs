@@ -135,7 +135,8 @@ impl Site {
             || self.keeping.up_time
             || self.keeping.damage.is_some()
             || self.keeping.downtime
-            || self.keeping.full_since.is_some();
+            || self.keeping.full_since.is_some()
+            || self.feed_wants_commit();
         wanted && !self.keeping.rests
     }
 
@@ -173,7 +174,8 @@ impl Site {
         match written {
             Ok(_) => {
                 self.committed(now);
-                self.ask_what_was_taken_back(now)
+                self.ask_what_was_taken_back(now)?;
+                self.feed_committed(now)
             }
             Err(error) if error.passes() => self.take_back(&error, now),
             Err(error) => Err(Fatal(format!("store: {error}"))),
@@ -232,7 +234,7 @@ impl Site {
                 self.store.set_believed(wall, up)?;
             }
         }
-        Ok(())
+        self.write_feed()
     }
 
     pub(super) fn write_case(&mut self, key: PortKey) -> Result<(), StoreError> {
@@ -272,7 +274,7 @@ impl Site {
     }
 
     fn committed(&mut self, now: Now) {
-        self.held.release(&mut self.ready);
+        self.held.release(&mut self.ready, self.feed.as_deref_mut());
         self.watch.committed();
         let mut written = std::mem::take(&mut self.keeping.ports);
         self.keeping.sockets.clear();
@@ -341,7 +343,7 @@ impl Site {
     ) -> Result<(), Fatal> {
         let clock = self.trust.quality();
         let event = NewEvent { stream, kind, device, order_no, at: now.wall, up: now.up, clock, data };
-        let added = self.store.add_event(&event);
+        let added = self.keep_event(&event);
         self.kept(added).map(drop)
     }
 
@@ -421,7 +423,7 @@ impl Site {
             clock,
             data: &data,
         };
-        self.store.add_event(&event).map(drop)
+        self.keep_event(&event)
     }
 
     pub(super) fn clear_store_failing(&mut self, now: Now) -> Result<(), Fatal> {

@@ -106,6 +106,7 @@ impl Site {
         self.dues.set(Due::Unreturned, unreturned, now.up);
         self.dues.set(Due::Retention, Some(now.up.after(Duration::from_secs(60))), now.up);
         self.take_up_alerts(now)?;
+        self.take_up_cloud(now)?;
         self.plan_finalize(now)
     }
 

@@ -17,7 +17,7 @@ use crate::store::{SendingKind, StoreError};
 use crate::turn::Fatal;
 
 use super::dues::Due;
-use super::held::{HeldReply, WhenFull, store_full};
+use super::held::{Caller, HeldReply, WhenFull, store_full};
 use super::{Gateway, Quirks, Site, fatal};
 
 /// The `type` of the one command whose outcome waits for a commit that is taken back.
@@ -38,6 +38,7 @@ impl Site {
             self.take_reply_back(reply)?;
         }
         self.read_again(&unsent, now)?;
+        self.replays_taken_back()?;
         self.take_commands_back()?;
         self.end_commands_of_the_last_run(now)?;
         self.tell_refusals_again(now)?;
@@ -51,7 +52,7 @@ impl Site {
         self.keeping.rests = !(first && made_room);
         let retry = now.up.after(Duration::from_millis(FULL_RETRY_MS));
         self.dues.set(Due::FullRetry, Some(retry), now.up);
-        Ok(())
+        self.feed_taken_back(now)
     }
 
     /// At its quota the file has room inside: the oldest frames give way.
@@ -73,25 +74,37 @@ impl Site {
 
     /// A reply is given, waits on, or says that nothing was done.
     fn take_reply_back(&mut self, reply: HeldReply) -> Result<(), Fatal> {
-        let HeldReply { client, id, line, when_full } = reply;
+        let HeldReply { caller, id, line, when_full } = reply;
         if when_full == WhenFull::Refuse {
             self.keeping.commands.remove(&id);
-            self.ready.reply(client, store_full(&id).as_bytes());
+            self.say_at_once(caller, &store_full(&id));
             return Ok(());
         }
         let kept = fatal(self.store.command(&id))?;
         let lost = kept.filter(|row| row.reply.is_none());
         if lost.as_ref().is_some_and(|row| row.kind == START) {
             self.keeping.commands.remove(&id);
-            self.waiting.entry(id).or_default().push(client);
+            self.wait_for(&id, caller);
             return Ok(());
         }
         if let Some(mut row) = lost {
             row.reply = Some(line.clone());
             self.keeping.commands.entry(id).or_insert(row);
         }
-        self.ready.reply(client, line.as_bytes());
+        self.say_at_once(caller, &line);
         Ok(())
+    }
+
+    /// A reply that waits for no commit. That of the cloud was taken back with its outbox row.
+    fn say_at_once(&mut self, caller: Caller, line: &str) {
+        match (caller, &mut self.feed) {
+            (Caller::Client(client), _) => self.ready.reply(client, line.as_bytes()),
+            (Caller::Cloud(to), Some(feed)) => {
+                feed.reply_unkept(line);
+                to.iter().for_each(|to| feed.reply_to(to, line));
+            }
+            (Caller::Cloud(_), None) => {}
+        }
     }
 
     /// Commands that nobody will answer any more are refused. What else was noted is noted again.
@@ -100,8 +113,8 @@ impl Site {
         for id in ids {
             if fatal(self.store.command(&id))?.is_none() {
                 self.keeping.commands.remove(&id);
-                for client in self.waiting.remove(&id).unwrap_or_default() {
-                    self.ready.reply(client, store_full(&id).as_bytes());
+                for caller in self.waiting.remove(&id).unwrap_or_default() {
+                    self.say_at_once(caller, &store_full(&id));
                 }
             }
         }

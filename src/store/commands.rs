@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::row::{Columns, word_columns};
-use super::{Store, StoreError};
+use super::{Store, StoreError, to_i64};
 use crate::clock::{UpTime, WallTime};
 use crate::ids::{DeviceId, MessageId, OrderNo, PortNo, SocketNo};
 use crate::order::words;
@@ -147,6 +147,45 @@ impl Store {
     pub fn set_reply(&mut self, id: &str, reply: &str, order_no: Option<&OrderNo>) -> Result<(), StoreError> {
         self.write("write a reply", |db| db.prepare_cached(SET_REPLY)?.execute((id, reply, order_no)))?;
         Ok(())
+    }
+
+    /// Forgets a command: when it is repeated, it is a new one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget_command(&mut self, id: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM commands WHERE id = ?1";
+        self.write("drop a command", |db| db.prepare_cached(sql)?.execute([id])).map(drop)
+    }
+
+    /// Forgets the oldest commands of a type, one that changes nothing, until the replies to the others take at most
+    /// so many bytes: a repetition of a forgotten one is answered anew. Goes through the whole table.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn forget_long_replies(&mut self, kind: &str, most: usize) -> Result<(), StoreError> {
+        let sql = "SELECT rowid, octet_length(reply) FROM commands
+                    WHERE type = ?1 AND reply IS NOT NULL ORDER BY rowid DESC";
+        let mut left = to_i64(most as u64);
+        let mut forgotten: Vec<i64> = Vec::new();
+        self.read("read commands", |db| {
+            let mut statement = db.prepare_cached(sql)?;
+            let mut rows = statement.query([kind])?;
+            while let Some(row) = rows.next()? {
+                left = left.saturating_sub(row.get(1)?);
+                if left < 0 {
+                    forgotten.push(row.get(0)?);
+                }
+            }
+            Ok(())
+        })?;
+        if forgotten.is_empty() {
+            return Ok(());
+        }
+        self.write("drop commands", |db| {
+            let mut delete = db.prepare_cached("DELETE FROM commands WHERE rowid = ?1")?;
+            forgotten.iter().try_for_each(|rowid| delete.execute([rowid]).map(drop))
+        })
     }
 
     /// An order has another number now: what was asked and sent about it, and its frames, follow. Reads the whole of

@@ -16,7 +16,9 @@ mod events;
 mod journal;
 mod open;
 mod orders;
+mod outbox;
 mod ports;
+mod replaying;
 mod reread;
 mod rereading;
 mod retention;
@@ -41,6 +43,7 @@ pub use consistency::{Inconsistency, PortTime};
 pub use events::{ClockQuality, Event, NewEvent, Stream, StreamRange};
 pub use journal::{Direction, FrameVerdict, JournalEntry, JournalRow};
 pub use open::{APPLICATION_ID, OpenError, version};
+pub use outbox::{Lane, OutboxRow, SentMarks, Waiting};
 pub use rereading::{Material, Wanted};
 pub use retention::Dropped;
 pub use story::Records;
@@ -90,7 +93,7 @@ pub struct Store {
     path: PathBuf,
     settings: Settings,
     /// Held as long as the store is open; the lock goes with the process.
-    _lock: File,
+    lock: File,
     instance: String,
     up_base: UpTime,
     noted_up: UpTime,
@@ -101,6 +104,9 @@ pub struct Store {
     broken: Option<StoreError>,
     journal: journal::Size,
     ids: MessageIds,
+    /// The newest id of the outbox that is durable.
+    outbox_newest: u64,
+    sessions: outbox::Sessions,
 }
 
 impl Store {
@@ -147,9 +153,16 @@ impl Store {
             self.set_meta(Meta::MessageIds, to_i64(mark))?;
             self.ids.reserving = mark;
         }
+        if self.sessions.is_running_out() {
+            self.reserve_sessions()?;
+        }
+        // Whoever put rows in: from here on they can be sent.
+        let newest = self.write("read the outbox", outbox::newest)?;
         self.write("commit", |db| db.prepare_cached("COMMIT")?.execute([]))?;
         self.begun = false;
         self.ids.reserved = self.ids.reserving;
+        self.sessions.reserved = self.sessions.reserving;
+        self.outbox_newest = newest;
         self.journal.committed();
         Ok(true)
     }
@@ -166,6 +179,7 @@ impl Store {
         self.begun = false;
         self.broken = None;
         self.ids.reserving = self.ids.reserved;
+        self.sessions.reserving = self.sessions.reserved;
         self.journal.rolled_back();
         Ok(())
     }
@@ -178,14 +192,21 @@ impl Store {
         let journal_bytes = to_i64(self.journal.bytes);
         self.set_meta(Meta::JournalBytes, journal_bytes)?;
         self.set_meta(Meta::MessageIds, to_i64(self.ids.next))?;
+        if self.sessions.next > 0 {
+            self.set_meta(Meta::Sessions, to_i64(self.sessions.next))?;
+        }
         self.set_meta(Meta::Clean, 1)?;
         self.ids.reserved = u64::MAX;
+        self.sessions.reserved = u64::MAX;
         self.commit()?;
         let moves = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         moves.map_err(|error| failure("close", &error))?;
         // Closing the last connection moves the log into the file; a reader that is still there prevents it, and
         // then the log simply stays for the next open.
-        self.db.close().map_err(|(_, error)| failure("close", &error))
+        self.db.close().map_err(|(_, error)| failure("close", &error))?;
+        // A process that is just being started from this one may hold the same file open for a moment.
+        let _ = self.lock.unlock();
+        Ok(())
     }
 
     /// An id for a message to a device: none twice within a day, restarts included. Needs no commit of its own:
@@ -368,6 +389,10 @@ enum Meta {
     JournalWholeSince,
     /// What a salvage still has to tell.
     Damage,
+    /// Numbers of connections to the broker that are set aside.
+    Sessions,
+    /// How far the outbox was sent.
+    OutboxSent,
 }
 
 impl Meta {
@@ -385,6 +410,8 @@ impl Meta {
             Self::JournalBytes => "journal_bytes",
             Self::JournalWholeSince => "journal_whole_since_ms",
             Self::Damage => "damage",
+            Self::Sessions => "cloud_sessions",
+            Self::OutboxSent => "outbox_sent",
         }
     }
 }
@@ -465,6 +492,13 @@ mod tests {
         (events::FROM, "SEARCH events USING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
         (events::OLDEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
         (events::NEWEST, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=?)"),
+        (outbox::URGENT, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (outbox::REST, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (outbox::CONFIRMED, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid<?)"),
+        (outbox::DELETE, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (outbox::SET_SUM, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (outbox::SET_PAYLOAD, "SEARCH outbox USING INTEGER PRIMARY KEY (rowid=?)"),
+        (replaying::KEPT, "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (stream=? AND seq>?)"),
         (journal::REFUSED, "SEARCH journal USING INDEX journal_refused (device_id=?)"),
         (alerts::OPEN_ONE, "SEARCH alerts USING INDEX alerts_open (rule=? AND <expr>=? AND <expr>=? AND <expr>=?)"),
         (alerts::OPEN, "SCAN alerts USING INDEX alerts_open"),

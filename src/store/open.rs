@@ -13,7 +13,7 @@ use rusqlite::types::FromSql;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, ToSql, TransactionBehavior};
 
 use super::{MessageIds, Meta, Settings, Store, StoreError, failure, to_i64};
-use super::{journal, salvage};
+use super::{journal, outbox, salvage};
 use crate::clock::{UpTime, WallTime};
 
 /// "chgt": the file is ours.
@@ -128,7 +128,7 @@ pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<S
         db,
         path: file,
         settings: *settings,
-        _lock: lock,
+        lock,
         instance: begun.instance,
         up_base: begun.up_base,
         noted_up: begun.noted_up,
@@ -137,6 +137,8 @@ pub(super) fn open(path: &Path, settings: &Settings, wall: WallTime) -> Result<S
         broken: None,
         journal: journal::Size::new(begun.journal_bytes),
         ids: begun.ids,
+        outbox_newest: begun.outbox_newest,
+        sessions: outbox::Sessions::starting_behind(begun.sessions),
     })
 }
 
@@ -158,6 +160,8 @@ struct Begun {
     noted_up: UpTime,
     ids: MessageIds,
     journal_bytes: u64,
+    outbox_newest: u64,
+    sessions: u64,
 }
 
 /// The newest up-time in any row: up-time is noted by itself only once a minute, and must never run behind what was
@@ -407,6 +411,8 @@ impl Opening<'_> {
             noted_up: UpTime(number(Meta::Up)?),
             ids,
             journal_bytes,
+            outbox_newest: outbox::newest(&transaction)?,
+            sessions: number(Meta::Sessions)?,
         };
         set_meta(&transaction, Meta::MessageIds, to_i64(ids.reserved))?;
         set_meta(&transaction, Meta::Clean, 0)?;

@@ -78,6 +78,22 @@ impl Store {
         Ok(orders)
     }
 
+    /// Hands out the orders that [`Store::unsettled_orders`] gives one by one, open ones first, then by their close:
+    /// they can be many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn each_unsettled_order(&self, mut take: impl FnMut(Order)) -> Result<(), StoreError> {
+        self.read("read orders", |db| {
+            let mut statement = db.prepare_cached(UNSETTLED)?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                take(order(row)?);
+            }
+            Ok(())
+        })
+    }
+
     /// Closed orders that are not final and were closed at or before `until`, longest ago first, at most `limit`.
     ///
     /// # Errors
@@ -339,8 +355,8 @@ pub(super) fn order(row: &Row<'_>) -> rusqlite::Result<Order> {
     order.course = columns.take_json()?.unwrap_or_default();
     order.course.closed = closed;
     order.course.start = start.map(|start| {
-        let StartCourse { tries, asking, refusal, restarted, .. } = order.course.start.unwrap_or_default();
-        StartCourse { tries, asking, refusal, restarted, ..start }
+        let StartCourse { tries, asking, refusal, restarted, expires_up, .. } = order.course.start.unwrap_or_default();
+        StartCourse { tries, asking, refusal, restarted, expires_up, ..start }
     });
     Ok(order)
 }

@@ -19,7 +19,7 @@ const CHUNK: usize = 500;
 const COMMANDS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long ids of messages to devices are not used again (contract §5).
 const SENDINGS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Orders wait whole when more of them than this are still to be told.
+/// Orders, or alerts, wait whole when more of them than this are still to be told.
 const UNTOLD_MAX: usize = 10_000;
 
 /// What a call dropped.
@@ -136,8 +136,31 @@ fn events(db: &Connection, before: UpTime) -> rusqlite::Result<Vec<i64>> {
 }
 
 fn alerts(db: &Connection, before: UpTime) -> rusqlite::Result<Vec<i64>> {
-    let sql = "SELECT alert_id FROM alerts WHERE cleared_up < ?1 ORDER BY alert_id LIMIT ?2";
-    db.prepare_cached(sql)?.query_map(params![before, to_i64(CHUNK as u64)], |row| row.get(0))?.collect()
+    let Some(untold) = untold_alerts(db)? else { return Ok(Vec::new()) };
+    let sql = "SELECT alert_id FROM alerts WHERE cleared_up < ?1 ORDER BY alert_id";
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = statement.query([before])?;
+    let mut old = Vec::new();
+    while old.len() < CHUNK {
+        let Some(row) = rows.next()? else { break };
+        let id: i64 = row.get(0)?;
+        if !untold.contains(&id) {
+            old.push(id);
+        }
+    }
+    Ok(old)
+}
+
+/// The alerts with an event that waits for the cloud; `None` when they are too many to tell apart.
+fn untold_alerts(db: &Connection) -> rusqlite::Result<Option<BTreeSet<i64>>> {
+    let sql = "SELECT DISTINCT CAST(json_extract(e.data, '$.alert_id') AS INTEGER)
+                 FROM outbox o JOIN events e ON e.stream = o.stream AND e.seq = o.seq
+                WHERE o.stream = 'alert' AND json_valid(e.data) LIMIT ?1";
+    let untold: BTreeSet<Option<i64>> = db
+        .prepare_cached(sql)?
+        .query_map([to_i64(UNTOLD_MAX as u64 + 1)], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok((untold.len() <= UNTOLD_MAX).then(|| untold.into_iter().flatten().collect()))
 }
 
 fn inconsistencies(db: &Connection, before: UpTime) -> rusqlite::Result<Vec<i64>> {

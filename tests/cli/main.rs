@@ -7,4 +7,5 @@ mod configuration;
 mod decode;
 mod reading;
 mod site;
+mod status;
 mod usage;

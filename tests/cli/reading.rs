@@ -148,6 +148,18 @@ fn a_table_is_for_people() {
 }
 
 #[test]
+fn above_the_outbox_stands_how_much_waits_and_how_the_connection_is() {
+    let site = Site::new();
+    fill(&site.store());
+    let ran = site.run(&["outbox"]);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines[0], "waiting     2");
+    assert!(lines[1].starts_with("oldest      1970-01-01 00:00:01Z, "), "{lines:#?}");
+    assert_eq!(lines[2..5], ["rate        -", "connection  none: mqtt.url is not set", ""]);
+    assert!(lines[5].starts_with("id  topic") && lines.len() == 8, "{lines:#?}");
+}
+
+#[test]
 fn filters_choose_by_device_age_and_openness() {
     let site = Site::new();
     let store = site.store();

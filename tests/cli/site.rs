@@ -95,6 +95,8 @@ CREATE TABLE alerts (alert_id INTEGER PRIMARY KEY, rule, severity, device_id, so
   acknowledged_at, cleared_at, details, extra);
 CREATE TABLE events (stream, seq, at, type, device_id, order_no, data, extra);
 CREATE TABLE outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, topic, stream, seq, payload, created_at, extra);
+CREATE TABLE journal (at, device_id, direction, frame, verdict, reason, order_no, extra);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value);
 CREATE TABLE issues (issue_type, device_id, socket_no, port_no, order_no, details);
 CREATE VIEW consistency_issues AS SELECT * FROM issues;
 ";

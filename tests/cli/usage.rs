@@ -17,6 +17,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["run", "--json"], "chargegate: run: no such option: --json"),
         (&["config", "x"], "chargegate: config: unexpected argument \"x\""),
         (&["check", "--open"], "chargegate: check: no such option: --open"),
+        (&["status", "--open"], "chargegate: status: no such option: --open"),
         (&["devices", "--open"], "chargegate: devices: no such option: --open"),
         (&["orders", "--json=x"], "chargegate: orders: unexpected argument for option '--json': \"x\""),
         (&["orders", "--since"], "chargegate: orders: missing argument for option '--since'"),
@@ -51,7 +52,7 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
 #[test]
 fn help_and_version_are_fine_everywhere() {
     let site = Site::new();
-    let commands = "run demo simulate command devices ports orders alerts events outbox check decode config";
+    let commands = "run demo simulate command devices ports orders alerts events outbox check status decode config";
     let overview = site.run(&["--help"]);
     assert_eq!((overview.code, overview.err.as_str()), (0, ""));
     assert_eq!(site.run(&["help"]), overview);

@@ -72,6 +72,19 @@ fn the_reading_commands_have_the_columns_of_the_contract_by_name_agent_or_not() 
 }
 
 #[test]
+fn the_outbox_of_a_running_agent_is_told_with_its_connection() {
+    let agent = Agent::start("[site]\nid = \"yard\"\n[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\n");
+    agent.command(json!({ "type": "set_device", "device": "82241218000001" }));
+    let (code, out, _) = agent.cli(&["outbox"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!((code, lines[0]), (Some(0), "waiting     1"), "{out}");
+    assert!(lines[2].starts_with("rate        ") && lines[3].starts_with("connection  down: "), "{out}");
+    assert!(lines[6].contains("event/device"), "{out}");
+    let rows = read(&agent, &["outbox", "--json"]);
+    assert_eq!((&rows[0]["stream"], &rows[0]["seq"], &rows[0]["payload"]), (&json!("device"), &json!(1), &Value::Null));
+}
+
+#[test]
 fn the_command_of_the_command_line_makes_up_an_id_and_says_no_with_its_exit_code() {
     let agent = Agent::start(FAST);
     let mut device = Device::idle(&agent);

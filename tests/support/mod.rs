@@ -4,7 +4,9 @@
 
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
-use std::collections::VecDeque;
+pub mod asyncapi;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -23,6 +25,8 @@ use chargegate::clock::Stopwatch;
 use chargegate::ids::{BusinessNo, DeciVolts, DeciWatts, DeviceId, MessageId, MilliAmperes, Minutes, PortNo, SocketNo};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
+
+use asyncapi::{EVENTS, asyncapi, enveloped};
 
 /// What only a failure waits for.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -233,6 +237,18 @@ impl Agent {
         rows.iter().map(|row| row["type"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// All events so far, as the cloud would get them: topic and payload.
+    pub fn told(&self) -> Vec<(String, Value)> {
+        let rows = self.rows_as_they_are(EVENTS);
+        rows.iter().map(enveloped).collect()
+    }
+
+    /// Whether its store is one that can be read from here, and not one of another program.
+    fn has_events(&self) -> bool {
+        let can_be_read = self.wrapper.is_empty() && self.path(&self.store).exists();
+        can_be_read && !self.rows_as_they_are("SELECT 1 FROM sqlite_master WHERE name = 'events'").is_empty()
+    }
+
     /// The program with other arguments, on the same configuration.
     pub fn cli(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_chargegate"))
@@ -246,11 +262,17 @@ impl Agent {
     }
 }
 
+/// Whatever a scene was about, all that it told is as it is described to the cloud.
 impl Drop for Agent {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if !std::thread::panicking() && self.has_events() {
+            for (topic, event) in self.told() {
+                asyncapi().check(&topic, &event).unwrap_or_else(|why| panic!("{topic}: {why}\n{event}"));
+            }
         }
     }
 }
@@ -298,6 +320,8 @@ impl Drop for Client {
 pub struct Client {
     out: UnixStream,
     lines: Receiver<Value>,
+    /// The types of the commands that it sent, by their ids.
+    asked: BTreeMap<String, String>,
 }
 
 impl Client {
@@ -313,17 +337,35 @@ impl Client {
                 }
             }
         });
-        Self { out, lines }
+        Self { out, lines, asked: BTreeMap::new() }
     }
 
     pub fn send(&mut self, line: &[u8]) {
+        let command: Value = serde_json::from_slice(line).unwrap_or_default();
+        if let (Some(id), Some(kind)) = (command["id"].as_str(), command["type"].as_str()) {
+            self.asked.insert(id.to_owned(), kind.to_owned());
+        }
         self.out.write_all(line).unwrap();
         self.out.write_all(b"\n").unwrap();
     }
 
-    /// The next reply.
+    /// The next reply, which is as it is described to the cloud.
     pub fn reply(&self) -> Value {
-        self.lines.recv_timeout(DEADLINE).unwrap()
+        let reply = self.lines.recv_timeout(DEADLINE).unwrap();
+        self.check(&reply).unwrap_or_else(|why| panic!("{why}\n{reply}"));
+        reply
+    }
+
+    fn check(&self, reply: &Value) -> Result<(), String> {
+        let asked = reply["id"].as_str().and_then(|id| self.asked.get(id)).map(String::as_str);
+        match asked {
+            // The control socket's own.
+            Some("flush" | "redecode") => Ok(()),
+            Some(kind) if asyncapi().messages_of("command").iter().any(|known| known == kind) => {
+                asyncapi().check_reply(kind, reply)
+            }
+            _ => asyncapi().check("chargegate/site-1/reply", reply),
+        }
     }
 
     /// Whether none has come so far.

@@ -80,14 +80,11 @@ pub fn run(options: &DemoOptions) -> Outcome {
     let on_terminal = std::io::stdout().is_terminal();
     // On a terminal the table has the screen for itself.
     logging::start(if on_terminal { LevelFilter::Off } else { LevelFilter::Error });
-    if options.mqtt.is_some() {
-        return Err(Failure::failed("demo", "--mqtt: the cloud link is not in this version"));
-    }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         flag::register(signal, Arc::clone(&stop)).map_err(failed)?;
     }
-    let place = Place::new(options.keep.as_deref()).map_err(failed)?;
+    let place = Place::new(options.keep.as_deref(), options.mqtt.as_deref()).map_err(failed)?;
     let outcome = play(options, &place, on_terminal, &stop);
     let kept = place.config_file();
     place.leave();

@@ -19,12 +19,14 @@ pub(super) struct Place {
     scratch: PathBuf,
     /// Stays.
     kept: Option<PathBuf>,
+    /// The broker that the agent tells.
+    mqtt: Option<String>,
 }
 
 impl Place {
-    pub(super) fn new(keep: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn new(keep: Option<&Path>, mqtt: Option<&str>) -> io::Result<Self> {
         let kept = keep.map(prepare).transpose()?;
-        let place = Self { scratch: new_scratch()?, kept };
+        let place = Self { scratch: new_scratch()?, kept, mqtt: mqtt.map(str::to_owned) };
         if let Some(file) = place.config_file()
             && let Err(error) = fs::write(file, place.config())
         {
@@ -54,9 +56,10 @@ impl Place {
 
     /// The configuration of the demo's agent.
     pub(super) fn config(&self) -> String {
+        let mqtt = self.mqtt.as_deref().map_or(String::new(), |url| format!("\n[mqtt]\nurl = {}\n", in_quotes(url)));
         format!(
             "{MARK}[site]\nid = \"demo\"\n\n[devices]\nlisten = \"127.0.0.1:0\"\nmax_connections = 10000\n\
-             max_known = 10000\n\n[store]\npath = {}\nflush_interval = \"{FLUSH}\"\n\n[control]\nsocket = {}\n",
+             max_known = 10000\n\n[store]\npath = {}\nflush_interval = \"{FLUSH}\"\n\n[control]\nsocket = {}\n{mqtt}",
             quoted(&self.store()),
             quoted(&self.socket()),
         )
@@ -104,7 +107,11 @@ fn new_scratch() -> io::Result<PathBuf> {
 
 /// As a TOML string, which is written as one of JSON is.
 fn quoted(path: &Path) -> String {
-    serde_json::Value::from(path.to_string_lossy()).to_string()
+    in_quotes(&path.to_string_lossy())
+}
+
+fn in_quotes(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
@@ -114,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_demo_without_a_folder_to_keep_leaves_nothing_behind() {
-        let place = Place::new(None).unwrap();
+        let place = Place::new(None, None).unwrap();
         fs::write(place.store(), "x").unwrap();
         let scratch = place.scratch.clone();
         place.leave();
@@ -125,7 +132,7 @@ mod tests {
     fn a_kept_folder_is_used_again_and_its_configuration_names_the_store() {
         let folder = tempfile::tempdir().unwrap();
         for _ in 0..2 {
-            let place = Place::new(Some(folder.path())).unwrap();
+            let place = Place::new(Some(folder.path()), None).unwrap();
             fs::write(place.store(), "x").unwrap();
             let config = Config::load(&place.config_file().unwrap()).unwrap();
             assert_eq!((config.store.path, config.control.socket), (place.store(), place.socket()));
@@ -135,12 +142,23 @@ mod tests {
     }
 
     #[test]
+    fn the_broker_stands_in_the_configuration_of_the_demos_agent() {
+        for (url, expected) in [(Some("mqtt://127.0.0.1:1883"), Some("mqtt://127.0.0.1:1883")), (None, None)] {
+            let place = Place::new(None, url).unwrap();
+            let config = Config::parse(&place.config()).unwrap();
+            assert_eq!(config.mqtt.url.map(|url| url.to_string()).as_deref(), expected);
+            assert_eq!(config.site.id, "demo");
+            place.leave();
+        }
+    }
+
+    #[test]
     fn a_store_or_configuration_that_no_demo_made_is_left_alone() {
         for name in ["chargegate.db", "chargegate.toml"] {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join(name);
             fs::write(&file, "a real one").unwrap();
-            let error = Place::new(Some(folder.path())).unwrap_err().to_string();
+            let error = Place::new(Some(folder.path()), None).unwrap_err().to_string();
             assert!(error.ends_with("is there already, and not by a demo"), "{error}");
             assert_eq!(fs::read_to_string(&file).unwrap(), "a real one");
         }

@@ -32,7 +32,7 @@ use serde_json::{Map, Value, json};
 
 use super::open::{OpenError, Opening, meta, set_meta};
 use super::row::json as to_json;
-use super::{Meta, Settings, Store, StoreError, Stream, events, to_i64};
+use super::{Meta, Settings, Store, StoreError, Stream, events, outbox, to_i64};
 use crate::clock::{UpTime, WallTime};
 use crate::ids::MessageId;
 
@@ -52,6 +52,8 @@ const PAGE: usize = 4096;
 const IDS_AHEAD: u64 = 1 << 24;
 /// Ids of rows that are not to be used again, when it is not known how far they went.
 const ROWS_AHEAD: i64 = 1_000_000;
+/// Numbers of connections to the broker that may have been used after the newest mark that can be read.
+const SESSIONS_AHEAD: u64 = 1024;
 
 /// How a salvage ended that brought nothing about. The damaged file is where it was.
 enum Failure {
@@ -262,6 +264,10 @@ impl Old {
             (None, None) => u64::from(super::open::random_number()?),
         };
         set_meta(db, Meta::MessageIds, to_i64(mark))?;
+        if let Some(session) = self.number(Meta::Sessions) {
+            // So that the last will of an earlier connection is told from a new one.
+            set_meta(db, Meta::Sessions, to_i64(session + SESSIONS_AHEAD))?;
+        }
         // The next opening checks the new file, as after a kill.
         set_meta(db, Meta::Clean, 0)
     }
@@ -360,14 +366,8 @@ fn renumber(db: &Connection, rowid: i64, seq: u64) -> rusqlite::Result<()> {
 
 /// An event waits for the cloud, under its new number.
 fn put_out(db: &Connection, stream: Stream, seq: u64, event: i64) -> rusqlite::Result<()> {
-    let at: i64 = db.prepare_cached("SELECT at FROM events WHERE rowid = ?1")?.query_row([event], |row| row.get(0))?;
-    let sql = "INSERT INTO outbox (created_at, crc, topic, stream, seq) VALUES (?1, 0, ?2, ?3, ?4)";
-    let topic = format!("event/{}", stream.word());
-    db.prepare_cached(sql)?.execute((at, topic, stream, to_i64(seq)))?;
-    let id = db.last_insert_rowid();
-    let row = "SELECT id, created_at, crc, topic, stream, seq, payload FROM outbox WHERE id = ?1";
-    let sum = db.prepare_cached(row)?.query_row([id], rows::outbox_sum)?;
-    db.prepare_cached("UPDATE outbox SET crc = ?2 WHERE id = ?1")?.execute((id, sum)).map(drop)
+    let at = db.prepare_cached("SELECT at FROM events WHERE rowid = ?1")?.query_row([event], |row| row.get(0))?;
+    outbox::insert(db, at, &outbox::event_topic(stream), Some((stream, seq)), None).map(drop)
 }
 
 /// Where the trees begin: as the schema of the damaged file says. What a damaged schema does not say, as in a new file,

@@ -7,8 +7,7 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
 
 use super::tree::RawRow;
-use crate::store::row::{Columns, Sum};
-use crate::store::{alerts, commands, consistency, devices, events, journal, orders, ports};
+use crate::store::{alerts, commands, consistency, devices, events, journal, orders, outbox, ports};
 
 /// Tells whether the program can use a row.
 type Check = fn(&Row<'_>) -> rusqlite::Result<bool>;
@@ -37,7 +36,7 @@ pub(super) const TABLES: &[Table] = &[
     },
     Table { name: "commands", select: commands::ALL, check: command, has_sum: false },
     Table { name: "alerts", select: alerts::ALL, check: |row| read(alerts::alert(row)), has_sum: false },
-    Table { name: "outbox", select: OUTBOX, check: outbox, has_sum: true },
+    Table { name: "outbox", select: outbox::ALL, check: |row| Ok(outbox::row(row)?.intact), has_sum: true },
     Table { name: "events", select: events::ALL, check: |row| Ok(events::event(row)?.intact), has_sum: true },
     Table { name: "journal", select: journal::ALL, check: |row| Ok(journal::entry(row)?.intact), has_sum: true },
     Table {
@@ -47,8 +46,6 @@ pub(super) const TABLES: &[Table] = &[
         has_sum: false,
     },
 ];
-
-const OUTBOX: &str = "SELECT id, created_at, crc, topic, stream, seq, payload FROM outbox";
 
 fn read<T>(row: rusqlite::Result<T>) -> rusqlite::Result<bool> {
     row.map(|_| true)
@@ -65,22 +62,6 @@ fn command(row: &Row<'_>) -> rusqlite::Result<bool> {
     let command = commands::command(row)?;
     let is_json = |text: &str| serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
     Ok(is_json(&command.payload) && command.reply.as_deref().is_none_or(is_json))
-}
-
-fn outbox(row: &Row<'_>) -> rusqlite::Result<bool> {
-    let crc: i64 = row.get(2)?;
-    Ok(crc == i64::from(outbox_sum(row)?))
-}
-
-/// Over all other columns in their order.
-pub(super) fn outbox_sum(row: &Row<'_>) -> rusqlite::Result<u32> {
-    let mut columns = Columns::of(row);
-    let (id, created_at): (i64, i64) = (columns.take()?, columns.take()?);
-    columns.take::<i64>()?;
-    let (topic, stream): (String, Option<String>) = (columns.take()?, columns.take()?);
-    let (seq, payload): (Option<i64>, Option<String>) = (columns.take()?, columns.take()?);
-    let sum = Sum::new().integer(Some(id)).integer(Some(created_at)).text(Some(&topic)).text(stream.as_deref());
-    Ok(sum.integer(seq).text(payload.as_deref()).finish())
 }
 
 /// Whether the program can read every row of every table; what is wrong with the first that it cannot. A wrong sum
