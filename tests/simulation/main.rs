@@ -5,7 +5,9 @@
 //! `cargo test --test simulation -- --seeds 500` runs more days, `-- --seed 17` one of them again. With the feature
 //! `mutants` each rule is switched off in turn, and the days have to notice.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it runs its tests and tells of them itself")]
+#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "how long it takes is told, nothing hangs on it")]
 
 mod checks;
 mod disk;
