@@ -7,7 +7,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it runs its tests and tells of them itself")]
-#![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "how long it takes is told, nothing hangs on it")]
+#![allow(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "how long it takes is told, nothing hangs on it"
+)]
 
 mod checks;
 mod disk;
