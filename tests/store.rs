@@ -1097,7 +1097,7 @@ fn a_store_goes_on_where_it_ended() {
     store.set_boot("5f1c").unwrap();
     store.close().unwrap();
     let store = place.open();
-    assert_eq!((store.up_base(), store.after_unclean_stop()), (UpTime(60_000), false));
+    assert_eq!((store.up_base(), store.after_unclean_stop()), (UpTime(60_001), false));
     assert_eq!((store.believed_wall().unwrap(), store.boot().unwrap()), (Some(WALL), Some("5f1c".into())));
     assert_eq!(store.instance(), instance);
     assert_ne!(Place::new().open().instance(), instance);

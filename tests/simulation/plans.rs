@@ -33,6 +33,7 @@ pub fn plans(random: &mut Random, setting: &Setting) -> Vec<Plan> {
                 order,
                 paid,
                 stop_after: match random.within(0, 7) {
+                    0 if random.once_in(2) => Some(random.within(10, 250)),
                     0 => Some(random.within(50, 2000)),
                     1 => Some(random.within(100, 20 * MINUTE)),
                     _ => None,

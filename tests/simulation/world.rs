@@ -378,7 +378,8 @@ impl World {
         let at = (plan.device, plan.port);
         if let Some(after) = plan.stop_after.filter(|_| self.random.once_in(2)) {
             // Who stopped wants it after all, or the next one comes.
-            let again = self.now + after + self.random.within(100, 90_000);
+            let most = if self.random.once_in(2) { 250 } else { 90_000 };
+            let again = self.now + after + self.random.within(1, most);
             let next = Plan { at: again, stop_after: None, order: command.clone(), ..plan };
             let place = self.plans.partition_point(|other| other.at > again);
             self.plans.insert(place, next);
