@@ -1,6 +1,6 @@
 //! What really happened: who ordered what, what flowed at each port, and what devices were told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use chargegate::bkv::EndReport;
 use chargegate::ids::MessageId;
@@ -39,7 +39,8 @@ pub struct Charging {
 #[derive(Default)]
 pub struct Shadow {
     pub orders: BTreeMap<String, Ordered>,
-    newest: BTreeMap<At, String>,
+    /// Asked for, and not sent yet, the oldest first.
+    unsent: BTreeMap<At, VecDeque<String>>,
     commands: BTreeMap<String, String>,
     starts: BTreeMap<(usize, MessageId), String>,
     pub sessions: BTreeMap<At, Vec<Charging>>,
@@ -53,7 +54,7 @@ pub struct Shadow {
 
 impl Shadow {
     pub fn asked(&mut self, command: String, order_no: String, at: At, now: u64, paid: u64) {
-        self.newest.insert(at, order_no.clone());
+        self.unsent.entry(at).or_default().push_back(order_no.clone());
         self.commands.insert(command, order_no.clone());
         let ordered = Ordered { at, asked: now, paid, stop_asked: false, rejected: false, done: false };
         self.orders.insert(order_no, ordered);
@@ -64,22 +65,29 @@ impl Shadow {
         let Some(order_no) = reply["id"].as_str().and_then(|id| self.commands.get(id)) else { return };
         let Some(ordered) = self.orders.get_mut(order_no) else { return };
         match reply["result"].as_str() {
-            Some("rejected") => {
-                ordered.rejected = true;
-                let at = ordered.at;
-                if self.newest.get(&at) == Some(order_no) {
-                    self.newest.remove(&at);
+            Some("done") => ordered.done = true,
+            result => {
+                ordered.rejected |= result == Some("rejected");
+                if let Some(unsent) = self.unsent.get_mut(&ordered.at) {
+                    unsent.retain(|unsent| unsent != order_no);
                 }
             }
-            Some("done") => ordered.done = true,
-            _ => {}
         }
     }
 
-    /// A start leaves: it is for the newest order of its port.
+    /// The agent was killed: what it has not sent it never sends.
+    pub fn agent_is_gone(&mut self) {
+        self.unsent.clear();
+        self.doubtful_stops.clear();
+    }
+
+    /// A start leaves for the first time, or again: it is for the oldest order of its port that has none.
     pub fn start_sent(&mut self, at: At, message_id: MessageId) {
-        if let Some(order_no) = self.newest.get(&at) {
-            self.starts.entry((at.0, message_id)).or_insert_with(|| order_no.clone());
+        if self.starts.contains_key(&(at.0, message_id)) {
+            return;
+        }
+        if let Some(order_no) = self.unsent.get_mut(&at).and_then(VecDeque::pop_front) {
+            self.starts.insert((at.0, message_id), order_no);
         }
     }
 

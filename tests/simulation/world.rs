@@ -509,7 +509,7 @@ impl World {
             self.disk.write_torn(torn);
         }
         self.commit_at = None;
-        self.shadow.doubtful_stops.clear();
+        self.shadow.agent_is_gone();
         self.stay_down();
         self.open();
     }
