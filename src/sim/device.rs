@@ -102,6 +102,8 @@ pub struct Device {
     answers_queries_with_reports: bool,
     answers_fee_starts_shaped: bool,
     radio_due: u64,
+    mute_due: u64,
+    mute_until: u64,
     witnessed: Option<Vec<Witnessed>>,
 }
 
@@ -132,6 +134,8 @@ impl Device {
             status_period: STATUS,
             habits: Habits::default(),
             radio_due: now + random.within(HOUR / 4, 2 * HOUR),
+            mute_due: now + random.within(HOUR / 2, 3 * HOUR),
+            mute_until: 0,
             witnessed: None,
             answers_queries_with_reports: random.once_in(4),
             answers_fee_starts_shaped: random.once_in(2),
@@ -193,6 +197,11 @@ impl Device {
     /// Whether it neither speaks nor listens, though it may be connected.
     pub const fn is_silent(&self, now: u64) -> bool {
         now < self.silent_until
+    }
+
+    /// Whether it tells nothing of its ports.
+    pub const fn is_mute(&self, now: u64) -> bool {
+        now < self.mute_until
     }
 
     /// Whether a socket of it has no radio.
@@ -351,6 +360,10 @@ impl Device {
             self.send(&message, message_id, now);
         }
         self.lose_and_find_radio(now);
+        if self.habits.goes_mute && self.mute_due <= now {
+            self.mute_until = now + self.random.within(35 * MINUTE, 80 * MINUTE);
+            self.mute_due = self.mute_until + self.random.within(HOUR, 4 * HOUR);
+        }
         for place in 0..self.sockets.len() {
             if self.sockets[place].status_due <= now {
                 self.report_status(place, now);
@@ -372,6 +385,9 @@ impl Device {
                 self.sockets[place].status_due = now;
             } else if was_lost.is_some_and(|until| until <= now) {
                 self.sockets[place].lost_until = None;
+                if self.is_mute(now) {
+                    continue;
+                }
                 let status = Uplink::Status(StatusReport::of(self.status_of(place, now)));
                 self.send(&status, MessageId::DEVICE, now);
             }
@@ -388,7 +404,8 @@ impl Device {
         let changes_soon = self.sockets[place].ports.iter().any(just_on);
         self.sockets[place].status_due = now + if changes_soon { JUST_ON } else { self.status_period };
         let charges = self.sockets[place].ports.iter().any(|port| port.session.is_some());
-        if charges && self.fault == Some(Fault::NoStatus) && !self.sockets[place].is_lost(now) {
+        let says_nothing = charges && self.fault == Some(Fault::NoStatus) && !self.sockets[place].is_lost(now);
+        if says_nothing || self.is_mute(now) {
             return;
         }
         let message = Uplink::Status(StatusReport::of(self.status_of(place, now)));
@@ -550,7 +567,7 @@ impl Device {
 
     fn answer_query(&mut self, socket: SocketNo, message_id: MessageId, now: u64) {
         let Some(place) = self.sockets.iter().position(|known| known.no == socket) else { return };
-        if !self.hears(socket, now) {
+        if !self.hears(socket, now) || self.is_mute(now) {
             return;
         }
         self.charge(now);
@@ -629,7 +646,7 @@ impl Device {
         let wait = if self.fault == Some(Fault::LateAnswer) { LATE } else { 300 };
         let answer = self.start_answer(answer, true, socket, port, Some(number));
         if self.habits.repeats_answers {
-            self.later.push((now + self.random.within(MINUTE, 40 * MINUTE), message_id, answer.clone()));
+            self.later.push((now + self.random.within(MINUTE, 150 * MINUTE), message_id, answer.clone()));
         }
         self.later.push((now + wait, message_id, answer));
         self.burst(socket, now);
@@ -654,7 +671,7 @@ impl Device {
     /// Status reports come in bursts around a start: before the answer, and just after it (protocol §10).
     fn burst(&mut self, socket: SocketNo, now: u64) {
         let Some(place) = self.sockets.iter().position(|known| known.no == socket) else { return };
-        if self.fault != Some(Fault::NoStatus) && self.random.once_in(3) {
+        if self.fault != Some(Fault::NoStatus) && !self.is_mute(now) && self.random.once_in(3) {
             let status = self.status_of(place, now);
             self.later.push((now + 100, MessageId::DEVICE, Uplink::Status(StatusReport::of(status))));
         }

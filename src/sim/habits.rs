@@ -29,8 +29,10 @@ pub struct Habits {
     pub unplugged_one_in: u64,
     /// Its sockets lose their radio now and then, for minutes.
     pub loses_radio: bool,
-    /// It gives its answer to a start once more, minutes later.
+    /// It gives its answer to a start once more, minutes or hours later.
     pub repeats_answers: bool,
+    /// For an hour now and then it tells nothing of its ports, asked or not, though it obeys.
+    pub goes_mute: bool,
     /// The year of its clock; 0: a right one.
     pub clock_year: u16,
 }
@@ -49,7 +51,8 @@ impl Habits {
             power_rises: random.once_in(3),
             unplugged_one_in: if random.once_in(3) { 6 } else { 0 },
             loses_radio: random.once_in(5),
-            repeats_answers: random.once_in(3),
+            repeats_answers: random.once_in(2),
+            goes_mute: random.once_in(4),
             clock_year: *random.one_of(&YEARS),
         }
     }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Duration;
 
 use chargegate::bkv::EndReport;
 use chargegate::ids::MessageId;
 use chargegate::sim::{Fault, Witness, Witnessed};
+use chargegate::store::PortTime;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
@@ -40,6 +42,13 @@ impl Reader {
     fn status(&self, order_no: &str) -> Option<i64> {
         let mut found = self.0.prepare_cached("SELECT status FROM orders WHERE order_no = ?1").unwrap();
         found.query_row([order_no], |row| row.get(0)).ok()
+    }
+
+    /// Closed by a time limit only.
+    fn is_provisional(&self, order_no: &str) -> bool {
+        let sql = "SELECT status = 7 AND settlement = 'provisional' AND end_reason IN ('timeout', 'offline')
+                     FROM orders WHERE order_no = ?1";
+        self.0.prepare_cached(sql).unwrap().query_row([order_no], |row| row.get(0)).unwrap_or(false)
     }
 
     /// Whether a report stands: with an order, as nobody's, or kept for the fate of a start.
@@ -254,6 +263,7 @@ impl World {
         self.check_open_orders();
         self.check_issues();
         self.check_unpaid();
+        self.check_silent_closes();
     }
 
     /// Since when nothing was in the way between agent and device.
@@ -263,7 +273,7 @@ impl World {
 
     fn is_disturbed(&self, place: usize) -> bool {
         let line = &self.lines[place];
-        let away = line.away_since.is_some() || line.device.has_lost_radio(self.now);
+        let away = line.away_since.is_some() || line.device.has_lost_radio(self.now) || line.device.is_mute(self.now);
         away || self.undisturbed_since(place) + 2 * MINUTE > self.now
     }
 
@@ -331,9 +341,26 @@ impl World {
         }
     }
 
+    /// Nobody pays for it: its order failed, or is over for good. One that was closed by time alone may go on as long as
+    /// it is paid for.
     fn is_unpaid(&self, session: &Charging) -> bool {
-        let status = session.order.as_deref().and_then(|order_no| self.db().status(order_no));
-        !matches!(status, Some(0 | 2 | 9))
+        let Some(order_no) = session.order.as_deref() else { return true };
+        let paid = self.shadow.orders[order_no].paid;
+        let by_time = self.now < session.began + paid && self.db().is_provisional(order_no);
+        !by_time && !matches!(self.db().status(order_no), Some(0 | 2 | 9))
+    }
+
+    /// Whoever answers is asked before an order is closed for want of news.
+    fn check_silent_closes(&self) {
+        for row in rows(self.db(), "status = 7 AND end_reason = 'timeout' AND settlement = 'provisional'") {
+            let place = self.place_of(&row.device);
+            let charges = self.shadow.sessions_of(&row.order_no).last().is_some_and(|session| session.ended.is_none());
+            // One that is mute gives no answer either.
+            let answers = !self.lines[place].device.habits.goes_mute;
+            if charges && answers && self.undisturbed_since(place) + 35 * MINUTE < self.now {
+                self.fail(place, &format!("closed without a question: {}", row.told()));
+            }
+        }
     }
 
     /// Everything is over. Tells what was seen.
@@ -363,6 +390,8 @@ impl World {
                 self.fail(place, "charges on unpaid in the end");
             }
         }
+        let rate = self.consistency();
+        assert!(self.setting.trouble || rate > 0.999, "state_consistency_rate {rate}\n  {replay}");
         self.check_told_once();
         let reports = self.check_ledger();
         let closed = self.check_figures();
@@ -370,8 +399,16 @@ impl World {
         assert_eq!(integrity, "ok", "{replay}");
         let Samples { port_minutes, inconsistent } = self.samples.told();
         format!(
-            "{closed} orders closed, {reports} acknowledged reports, {inconsistent} of {port_minutes} port minutes inconsistent"
+            "{closed} orders closed, {reports} acknowledged reports, {inconsistent} of {port_minutes} port minutes \
+             inconsistent, state_consistency_rate {rate}"
         )
+    }
+
+    /// As the store has it (`state_consistency_rate`).
+    fn consistency(&self) -> f64 {
+        let window = Duration::from_secs(30 * 24 * 3600);
+        let time = PortTime::read(&self.db().0, window).unwrap().unwrap();
+        1.0 - time.inconsistent.as_secs_f64() / time.known.as_secs_f64()
     }
 
     /// A report is told with its order once, however often it came.

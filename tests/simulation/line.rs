@@ -89,7 +89,8 @@ impl Line {
     /// Honest, and nothing in its way but time.
     pub fn is_good(&self) -> bool {
         let Weather { cuts, half_opens, delays, repeats } = self.weather;
-        self.device.fault().is_none() && self.loses_acks.is_none() && !(cuts || half_opens || delays || repeats)
+        let honest = self.device.fault().is_none() && self.loses_acks.is_none() && !self.device.habits.goes_mute;
+        honest && !(cuts || half_opens || delays || repeats)
     }
 
     pub const fn loses_acknowledgements(&self) -> bool {
@@ -228,6 +229,7 @@ impl Line {
         self.next_trouble = u64::MAX;
         self.slow_until = 0;
         self.device.habits.loses_radio = false;
+        self.device.habits.goes_mute = false;
     }
 
     /// Whether what the agent sends arrives.
@@ -238,7 +240,7 @@ impl Line {
     pub fn note_away(&mut self, now: u64) {
         if self.is_reached(now) {
             self.away_since = None;
-            if self.device.has_lost_radio(now) {
+            if self.device.has_lost_radio(now) || self.device.is_mute(now) {
                 self.troubled = now;
             }
         } else {
