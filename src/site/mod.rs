@@ -250,6 +250,8 @@ impl Site {
             store,
         };
         site.restore(newest, now)?;
+        // From the first commit on the store knows when this run was: a kill within its first minute is a down time, too.
+        site.keeping.note_up_time();
         Ok(site)
     }
 

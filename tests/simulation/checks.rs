@@ -351,13 +351,14 @@ impl World {
     }
 
     /// Whoever answers is asked before an order is closed for want of news.
-    fn check_silent_closes(&self) {
+    fn check_silent_closes(&mut self) {
         for row in rows(self.db(), "status = 7 AND end_reason = 'timeout' AND settlement = 'provisional'") {
             let place = self.place_of(&row.device);
             let charges = self.shadow.sessions_of(&row.order_no).last().is_some_and(|session| session.ended.is_none());
-            // One that is mute gives no answer either.
+            // Judged when it is seen for the first time. One that is mute gives no answer either.
             let answers = !self.lines[place].device.habits.goes_mute;
-            if charges && answers && self.undisturbed_since(place) + 35 * MINUTE < self.now {
+            let first = self.shadow.silent_closes.insert(row.order_no.clone());
+            if first && charges && answers && self.undisturbed_since(place) + 35 * MINUTE < self.now {
                 self.fail(place, &format!("closed without a question: {}", row.told()));
             }
         }

@@ -1,6 +1,6 @@
 //! What really happened: who ordered what, what flowed at each port, and what devices were told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chargegate::bkv::EndReport;
 use chargegate::ids::MessageId;
@@ -48,6 +48,8 @@ pub struct Shadow {
     pub ledger: Vec<(usize, EndReport)>,
     /// Stops that reached a session that is paid for, and whose order may have failed in what is not committed yet.
     pub doubtful_stops: Vec<(String, u64)>,
+    /// Orders that were seen closed for want of news.
+    pub silent_closes: BTreeSet<String>,
     /// Since when something that has to pass lasts.
     pub since: BTreeMap<String, u64>,
 }
