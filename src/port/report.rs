@@ -142,7 +142,7 @@ impl Desk<'_> {
     }
 
     fn settle_each_reused(&mut self, open: usize, charging: Option<UpTime>) {
-        for mut kept in self.take_kept_of(open) {
+        for mut kept in self.likeliest_first(open) {
             let repeated = self.is_repeated(&kept.report);
             let proven = charging.is_none_or(|asked| asked >= kept.at.after(self.terms.end_report_grace));
             let fitting = self.unbooked_under(kept.report.number, charging.is_some());
@@ -157,6 +157,16 @@ impl Desk<'_> {
                 self.effects.push(unknown_end(&kept.report));
             }
         }
+    }
+
+    /// What is kept under the open order's number: first what no question has spoken against, and whose figures fit it.
+    fn likeliest_first(&mut self, open: usize) -> Vec<KeptReport> {
+        let mut kept = self.take_kept_of(open);
+        kept.sort_by_cached_key(|kept| {
+            let fits = !self.with_fitting_figures(&[open], &kept.report).is_empty();
+            (kept.asked, !fits)
+        });
+        kept
     }
 
     /// The open order's grace ends: what is kept under its number is decided now, and a repetition of an earlier

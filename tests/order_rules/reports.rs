@@ -194,6 +194,27 @@ fn power_that_lingers_does_not_give_the_open_orders_report_away() {
 }
 
 #[test]
+fn of_several_kept_reports_the_open_order_gets_the_one_that_fits_it() {
+    let mut scene = Scene::charging(26, 900);
+    scene.pass(MINUTE);
+    scene.report(0xb0, 26, 1, 1);
+    scene.shows(0x80, 0, 0, 0, To::Nothing);
+    let message_id = scene.start(Plan::Time { minutes: 900 });
+    scene.answer(message_id, true, 26);
+    scene.shows(0xb0, 26, 0, 0, To::Nothing);
+    scene.pass(300);
+    assert_eq!(scene.report(0xb0, 26, 11, 6), ReportFate::Kept, "it began a moment ago");
+    scene.shows(0xb0, 26, 0, 0, To::Question);
+    scene.pass(1000);
+    scene.shows(0x80, 0, 0, 0, To::Nothing);
+    assert_eq!(scene.report(0xb0, 26, 2, 0), ReportFate::Kept);
+    scene.shows(0x80, 0, 0, 0, To::Question);
+    let order = scene.order();
+    assert_eq!((order.energy_wh, order.minutes), (Some(WattHours(2)), Some(Minutes(0))));
+    assert_eq!(scene.unknown_ends(), 1, "the other is nobody's");
+}
+
+#[test]
 fn a_kept_report_is_decided_when_its_order_is_closed() {
     let mut scene = reused(120);
     scene.report(0xb0, 26, 3, 10);
