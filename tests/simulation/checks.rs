@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
 use crate::shadow::{At, Charging};
-use crate::world::{MINUTE, World, for_each_downlink, switched_off};
+use crate::world::{MINUTE, Samples, World, for_each_downlink, switched_off};
 
 /// An order whose session is over on a good line is closed within this: the report's repetitions, the grace, a question.
 const GOOD_ORDER_CLOSES: u64 = 3 * MINUTE;
@@ -398,7 +398,7 @@ impl World {
         let closed = self.check_figures();
         let integrity: String = self.db().0.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(integrity, "ok", "{replay}");
-        let Samples { port_minutes, inconsistent } = self.samples.told();
+        let Samples { port_minutes, inconsistent } = self.samples;
         format!(
             "{closed} orders closed, {reports} acknowledged reports, {inconsistent} of {port_minutes} port minutes \
              inconsistent, state_consistency_rate {rate}"
@@ -533,13 +533,5 @@ impl World {
         if told && !reported && row.status == 7 && !ambiguous {
             self.fail(place, &format!("its report was acknowledged: {}\n  {session:?}", row.told()));
         }
-    }
-}
-
-use crate::world::Samples;
-
-impl Samples {
-    const fn told(&self) -> Self {
-        Self { port_minutes: self.port_minutes, inconsistent: self.inconsistent }
     }
 }

@@ -10,11 +10,11 @@ use chargegate::mutants::{Mutant, switch_off};
 use crate::world::{Setting, World};
 
 /// Days that a rule may be missing unnoticed.
-pub const SEEDS: u64 = 60;
+pub const SEEDS: u64 = 200;
 /// Those whose absence shows at a site within days; `tests/mutants.rs` shows what each of all does at one port. That a
 /// stop goes out only under its order's own number cannot show here: what a later order owns is guarded already, and
 /// what nobody owns is nobody's to complain about.
-const WATCHED: [Mutant; 10] = [
+const WATCHED: [Mutant; 11] = [
     Mutant::Hold,
     Mutant::AskBeforeRepeating,
     Mutant::AnswerAfterCommit,
@@ -23,6 +23,7 @@ const WATCHED: [Mutant; 10] = [
     Mutant::AskBeforeSilentClose,
     Mutant::OwedStops,
     Mutant::Bounds,
+    Mutant::WhoseSession,
     Mutant::Resume,
     Mutant::LaterReport,
 ];

@@ -17,10 +17,6 @@ pub struct Ordered {
     /// Paid for so long, ms.
     pub paid: u64,
     pub stop_asked: bool,
-    /// The agent said that nothing was done.
-    pub rejected: bool,
-    /// The agent said that it charges.
-    pub done: bool,
 }
 
 /// Power that flowed.
@@ -58,22 +54,18 @@ impl Shadow {
     pub fn asked(&mut self, command: String, order_no: String, at: At, now: u64, paid: u64) {
         self.unsent.entry(at).or_default().push_back(order_no.clone());
         self.commands.insert(command, order_no.clone());
-        let ordered = Ordered { at, asked: now, paid, stop_asked: false, rejected: false, done: false };
+        let ordered = Ordered { at, asked: now, paid, stop_asked: false };
         self.orders.insert(order_no, ordered);
     }
 
     /// A reply came; that of a start counts.
     pub fn replied(&mut self, reply: &Value) {
         let Some(order_no) = reply["id"].as_str().and_then(|id| self.commands.get(id)) else { return };
-        let Some(ordered) = self.orders.get_mut(order_no) else { return };
-        match reply["result"].as_str() {
-            Some("done") => ordered.done = true,
-            result => {
-                ordered.rejected |= result == Some("rejected");
-                if let Some(unsent) = self.unsent.get_mut(&ordered.at) {
-                    unsent.retain(|unsent| unsent != order_no);
-                }
-            }
+        let Some(ordered) = self.orders.get(order_no) else { return };
+        if reply["result"] != "done"
+            && let Some(unsent) = self.unsent.get_mut(&ordered.at)
+        {
+            unsent.retain(|unsent| unsent != order_no);
         }
     }
 

@@ -93,7 +93,7 @@ pub struct World {
 }
 
 /// What the minutes showed.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Samples {
     pub port_minutes: u64,
     pub inconsistent: u64,
