@@ -34,7 +34,7 @@ fn sessions_rise_over_cuts_kills_and_clean_ends() {
 }
 
 #[test]
-fn attempts_come_after_one_second_doubling_to_thirty_and_after_a_session_from_the_start_again() {
+fn attempts_come_after_one_second_doubling_to_thirty_and_after_a_lasting_session_from_the_start_again() {
     let mut yard = Yard::new();
     let mut pauses = Vec::new();
     let mut session = yard.expect_connect().0;
@@ -48,7 +48,14 @@ fn attempts_come_after_one_second_doubling_to_thirty_and_after_a_session_from_th
         assert!((least..=most + 50).contains(pause), "{pauses:?}");
     }
     assert!(pauses[5..].iter().all(|pause| (24_000..=30_000).contains(pause)), "{pauses:?}");
+    // One that ends at once is as good as none.
     yard.cloud(CloudInput::Up { session, window: 10, largest: BIG });
+    yard.received();
+    assert!((24_000..=30_000).contains(&pause_after_down(&mut yard, session)));
+    let (session, _) = yard.expect_connect();
+    yard.cloud(CloudInput::Up { session, window: 10, largest: BIG });
+    yard.received();
+    yard.pass(31 * SECOND);
     yard.received();
     assert!((1000..=1250).contains(&pause_after_down(&mut yard, session)));
 }

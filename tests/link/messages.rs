@@ -193,6 +193,16 @@ fn commands_and_acks_are_told_apart_and_kept_ones_are_marked() {
 }
 
 #[test]
+fn a_retained_command_that_comes_live_is_told_as_one() {
+    let broker = Broker::open();
+    let mut hand = Hand::with(&broker.url());
+    hand.come_up();
+    broker.publish(&["-V", "5", "-t", "chargegate/s/command", "-m", "live", "-r"]);
+    let kept = hand.receive();
+    assert!(matches!(kept, CloudInput::Received { retained: true, .. }), "{kept:?}");
+}
+
+#[test]
 fn a_command_that_is_too_long_is_told_by_its_size() {
     for protocol in ["", V4] {
         let broker = Broker::open();

@@ -82,7 +82,13 @@ pub(super) fn try_acknowledge(client: &AsyncClient, packet: PacketId) -> bool {
 }
 
 pub(super) fn try_subscribe(client: &AsyncClient, topics: [&str; 2]) -> bool {
-    client.try_subscribe_many(topics.map(|topic| Filter::new(topic, QoS::AtLeastOnce))).is_ok()
+    let filters = topics.map(|topic| {
+        let mut filter = Filter::new(topic, QoS::AtLeastOnce);
+        // A retained command is told as one, also while it comes live: it is ignored (contract §6).
+        filter.preserve_retain = true;
+        filter
+    });
+    client.try_subscribe_many(filters).is_ok()
 }
 
 pub(super) fn event(settings: &Settings, event: RumqttEvent) -> Result<Event, Failure> {

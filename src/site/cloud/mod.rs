@@ -73,7 +73,7 @@ pub(super) struct Feed {
     phase: Phase,
     /// The agent ends: no further session.
     leaves: bool,
-    /// Attempts since a session was last up.
+    /// Attempts since a session last held for a while.
     attempts: u32,
     /// The present session was up.
     was_up: bool,
@@ -81,6 +81,8 @@ pub(super) struct Feed {
     seen: UpTime,
     /// When the session that is up began.
     up_since: WallTime,
+    /// The same in up-time.
+    up_at: UpTime,
     /// Why there is none, as last told.
     trouble: Option<Trouble>,
     window: Window,
@@ -127,6 +129,7 @@ impl Feed {
             was_up: false,
             seen: now.up,
             up_since: now.wall,
+            up_at: now.up,
             trouble: None,
             window: Window::default(),
             lanes: Lanes::sent_so_far(sent),

@@ -22,6 +22,8 @@ pub(super) const CLOUD_UNREACHABLE: &str = "cloud_unreachable";
 /// The first pause between attempts, and the longest; a quarter of jitter comes on top.
 const SHORTEST_PAUSE_MS: u64 = 1_000;
 const LONGEST_PAUSE_MS: u64 = 24_000;
+/// A session that held so long ends a row of failures.
+const LASTING: Duration = Duration::from_secs(30);
 
 /// How far a session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +156,8 @@ impl Site {
         };
         log::info!("cloud connected session={} window={window} largest={largest}", session.0);
         feed.phase = Phase::Up(session);
-        (feed.attempts, feed.was_up) = (0, true);
+        feed.was_up = true;
+        feed.up_at = now.up;
         feed.trouble = None;
         feed.up_since = now.wall;
         feed.window = Window::open(window.clamp(1, CLOUD_WINDOW), largest, backlog, now);
@@ -180,6 +183,10 @@ impl Site {
             feed.note_trouble(session, why);
             feed.forget_session();
             feed.phase = if feed.leaves { Phase::Left } else { Phase::Resting };
+            // A broker that throws us out each time we send is not met every second.
+            if was_up && now.up >= feed.up_at.after(LASTING) {
+                feed.attempts = 0;
+            }
             let pause = pause(self.store.instance(), session, feed.attempts);
             feed.attempts = feed.attempts.saturating_add(1);
             (pause, was_up)
