@@ -1099,6 +1099,7 @@ fn a_store_goes_on_where_it_ended() {
     let store = place.open();
     assert_eq!((store.up_base(), store.after_unclean_stop()), (UpTime(60_001), false));
     assert_eq!((store.believed_wall().unwrap(), store.boot().unwrap()), (Some(WALL), Some("5f1c".into())));
+    assert_eq!(store.believed().unwrap(), Some((WALL, UpTime(5_000))), "not the up-time that was noted later");
     assert_eq!(store.instance(), instance);
     assert_ne!(Place::new().open().instance(), instance);
 }

@@ -427,3 +427,43 @@ impl Desk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_restart_lies_before_what_happens_at_its_moment_and_behind_all_before() {
+        let mut downtime = Downtime::default();
+        downtime.note(UpTime(5000), Some(HOUR), UpTime(0));
+        let elapsed = |from, to| downtime.elapsed(UpTime(from), UpTime(to));
+        assert_eq!(elapsed(4000, 5000), Duration::from_secs(1) + HOUR);
+        assert_eq!(elapsed(5000, 6000), Duration::from_secs(1));
+        assert_eq!(elapsed(4000, 4999), Duration::from_millis(999));
+    }
+
+    #[test]
+    fn one_down_time_of_unknown_length_makes_the_whole_unknown_until_it_is_known() {
+        let mut downtime = Downtime::default();
+        downtime.note(UpTime(1000), Some(HOUR), UpTime(0));
+        downtime.note(UpTime(2000), None, UpTime(0));
+        assert_eq!(downtime.elapsed_for_sure(UpTime(0), UpTime(1500)), Some(Duration::from_millis(1500) + HOUR));
+        assert_eq!(downtime.elapsed_for_sure(UpTime(0), UpTime(3000)), None);
+        assert_eq!(downtime.elapsed(UpTime(0), UpTime(3000)), Duration::from_secs(3) + HOUR, "what is known counts");
+        assert_eq!((downtime.unknown_after(UpTime(1000)), downtime.known_after(UpTime(0))), (1, HOUR));
+        downtime.is_known(UpTime(2000), HOUR);
+        assert_eq!(downtime.elapsed_for_sure(UpTime(0), UpTime(3000)), Some(Duration::from_secs(3) + 2 * HOUR));
+    }
+
+    #[test]
+    fn a_gateway_that_restarts_for_ever_keeps_so_many_restarts_and_loses_no_time() {
+        let mut downtime = Downtime::default();
+        for restart in 1..=1000 {
+            downtime.note(UpTime(restart), Some(Duration::from_secs(3)), UpTime(0));
+        }
+        assert_eq!(downtime.0.len(), Downtime::KEPT);
+        assert_eq!(downtime.known_after(UpTime(0)), Duration::from_secs(3000));
+    }
+}

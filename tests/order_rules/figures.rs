@@ -82,6 +82,26 @@ fn the_unseen_time_counts_down_time_too() {
 }
 
 #[test]
+fn when_nobody_knows_how_long_the_agent_was_down_the_bounds_are_the_whole_plan_and_no_rise_is_implausible() {
+    let mut scene = begun(Plan::Time { minutes: 900 });
+    scene.pass(MINUTE);
+    scene.restarts();
+    scene.downtime.0.push((UpTime(scene.up), None));
+    scene.pass(1);
+    scene.returns();
+    scene.shows(0xb0, 26, 700, 600, To::Nothing);
+    assert_eq!((scene.order().energy_wh, scene.order().minutes), (Some(WattHours(700)), Some(Minutes(600))));
+    scene.pass(MINUTE);
+    scene.restarts();
+    scene.downtime.0.push((UpTime(scene.up), None));
+    scene.pass(1);
+    scene.returns();
+    scene.shows(0x80, 0, 0, 0, To::Nothing);
+    scene.run(2 * MINUTE);
+    assert_eq!(scene.bounds(), (15_000, 900));
+}
+
+#[test]
 fn a_start_that_was_given_up_is_bounded_by_the_time_until_idle_was_proven() {
     let mut scene = Scene::idle();
     scene.start(Plan::Time { minutes: 60 });
