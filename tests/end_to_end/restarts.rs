@@ -31,6 +31,24 @@ fn stop_and_question(device: &mut Device) -> (MessageId, MessageId) {
 }
 
 #[test]
+fn down_time_counts_as_paid_time_also_after_a_kill_in_the_first_moments_of_a_run() {
+    let mut agent = Agent::start(&format!("{FAST}overrun_grace = \"1s\"\n"));
+    let mut device = Device::idle(&agent);
+    device.run_order(&agent, 26, 1);
+    device.status(charging(26, 3, 0));
+    agent.kill();
+    // As if it had been down for three minutes.
+    let db = rusqlite::Connection::open(agent.path("store.db")).unwrap();
+    let sql = "UPDATE meta SET value = value - 180000 WHERE key = 'believed_wall_ms'";
+    assert_eq!(db.execute(sql, []).unwrap(), 1, "the first commit of a run tells when it was");
+    db.close().unwrap();
+    agent.run();
+    let mut device = Device::connect(&agent);
+    // Past its paid time it is stopped at once.
+    stop_and_question(&mut device);
+}
+
+#[test]
 fn a_running_order_goes_on_and_its_end_counts_once() {
     for clean in [true, false] {
         let mut agent = Agent::start(FAST);
