@@ -4,7 +4,7 @@
 //! Decides nothing about orders: `port` does. Reads no clock and opens no socket; the one thing that it does to the
 //! world is the store, synchronously.
 //!
-//! - `frames`: what devices say. `commands`: what is asked for. `effects`: carrying decisions out.
+//! - `frames`: what devices say. `sending`: what is said to them. `commands`: what is asked for. `effects`: carrying decisions out.
 //! - `persist`: the commit and the flush. `taken_back`: a full disk took a commit back.
 //! - `acknowledge`: a person took note. `claim`: an adopted order gets its number. `redecode`: old end reports are read once more.
 //! - `cloud`: the session with the broker, the outbox, what comes in by MQTT.
@@ -26,6 +26,7 @@ mod presence;
 pub mod redecode;
 mod refusals;
 mod replay;
+mod sending;
 mod snapshot;
 mod taken_back;
 
