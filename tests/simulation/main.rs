@@ -3,7 +3,8 @@
 //! happened at each socket, and checks after every step what must hold.
 //!
 //! `cargo test --test simulation -- --seeds 500` runs more days, `-- --seed 17` one of them again. With the feature
-//! `mutants` each rule is switched off in turn, and the days have to notice.
+//! `mutants` each rule is switched off in turn, and the days have to notice. `CHARGEGATE_SIMULATION_KEEP=FOLDER` keeps the
+//! store of a day that failed, to be looked into with `chargegate orders --explain`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it runs its tests and tells of them itself")]
@@ -121,7 +122,8 @@ fn days(seeds: u64) -> Result<String, String> {
     Err(format!("failed; to see one again:\n{}", again.join("\n")))
 }
 
-/// 50 devices that charge at once, a third of them faulty, for a week: nothing stuck, lost or counted twice.
+/// 50 devices, a third of them faulty, for a week, some 40 ports charging at any time: nothing stuck, lost or counted
+/// twice.
 fn week(_: u64) -> Result<String, String> {
     std::panic::catch_unwind(|| World::new(1, Setting::WEEK).run())
         .map_err(|_| "failed; to see it again:\ncargo test --test simulation -- --seed 1 --week".to_owned())

@@ -39,20 +39,11 @@ pub struct Setting {
     pub every_fault: bool,
     /// The agent is killed, the network fails, the disk fills, the clock jumps.
     pub trouble: bool,
-    /// Every port gets its next order as soon as it can: all charge at once.
-    pub rush: bool,
 }
 
 impl Setting {
-    pub const DAY: Self = Self {
-        devices: 20,
-        busy: DAY - 3 * HOUR,
-        quiet: 3 * HOUR,
-        orders: 320,
-        every_fault: true,
-        trouble: true,
-        rush: false,
-    };
+    pub const DAY: Self =
+        Self { devices: 20, busy: DAY - 3 * HOUR, quiet: 3 * HOUR, orders: 320, every_fault: true, trouble: true };
     pub const WEEK: Self = Self {
         devices: 50,
         busy: 7 * DAY - 3 * HOUR,
@@ -60,7 +51,6 @@ impl Setting {
         orders: 50 * 2 * 7 * 12,
         every_fault: false,
         trouble: false,
-        rush: true,
     };
 }
 
@@ -537,7 +527,7 @@ impl World {
     }
 
     pub fn replay(&self) -> String {
-        let week = if self.setting.rush { " --week" } else { "" };
+        let week = if self.setting.trouble { "" } else { " --week" };
         format!(
             "cargo test --test simulation -- --seed {}{week}, at {} min {}.{:03} s",
             self.seed,
